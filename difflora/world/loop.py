@@ -1,0 +1,191 @@
+"""One small training loop for the world's models: resumable, seeded by step, with EMA."""
+
+from __future__ import annotations
+
+import json
+import logging
+import math
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+from tqdm import tqdm
+
+from difflora.errors import BadFile, DiffLoRAError
+from difflora.files import load_safetensors, save_safetensors, write_json
+
+logger = logging.getLogger(__name__)
+
+_LOG_EVERY = 50
+
+
+@dataclass(frozen=True)
+class TrainReport:
+    """What a training did: steps in all, seconds in all (over every resumption) and the loss every 50 steps."""
+
+    steps: int
+    seconds: float
+    losses: list[float]
+
+
+class _State:
+    """Parameters, AdamW moments and EMA of several modules, as one flat set of named tensors."""
+
+    def __init__(self, modules: Mapping[str, nn.Module], lr: float, weight_decay: float, betas: tuple[float, float],
+                 ema_decay: float | None) -> None:
+        self.modules = modules
+        named = [(f"{m}.{n}", p) for m, module in modules.items() for n, p in module.named_parameters()]
+        self.parameters = {name: p for name, p in named if p.requires_grad}
+        decayed = [p for p in self.parameters.values() if p.dim() >= 2]
+        rest = [p for p in self.parameters.values() if p.dim() < 2]
+        groups = [{"params": decayed, "weight_decay": weight_decay}, {"params": rest, "weight_decay": 0.0}]
+        self.optimizer = torch.optim.AdamW([g for g in groups if g["params"]], lr=lr, betas=betas, foreach=True)
+        self.ema = {n: p.detach().clone() for n, p in self.parameters.items()} if ema_decay else {}
+        self.ema_decay = ema_decay or 0.0
+
+    @torch.no_grad()
+    def update_ema(self, step: int) -> None:
+        if self.ema:
+            decay = min(self.ema_decay, (1 + step) / (10 + step))
+            torch._foreach_lerp_(list(self.ema.values()), [p.detach() for p in self.parameters.values()], 1 - decay)
+
+    @torch.no_grad()
+    def adopt_ema(self) -> None:
+        for name, value in self.ema.items():
+            self.parameters[name].copy_(value)
+
+    def save(self, folder: Path, facts: dict[str, object]) -> None:
+        tensors = {f"model.{n}": p.detach() for n, p in self.parameters.items()}
+        tensors |= {f"buffer.{m}.{n}": b for m, module in self.modules.items() for n, b in module.named_buffers()}
+        tensors |= {f"ema.{n}": value for n, value in self.ema.items()}
+        for name, parameter in self.parameters.items():
+            for key, value in self.optimizer.state.get(parameter, {}).items():
+                tensors[f"optimizer.{key}.{name}"] = torch.as_tensor(value)
+        save_safetensors(folder / "state.safetensors", tensors, {"facts": json.dumps(facts)})
+        write_json(folder / "state.json", facts)
+
+    @torch.no_grad()
+    def load(self, folder: Path) -> None:
+        tensors = load_safetensors(folder / "state.safetensors")
+        buffers = {f"buffer.{m}.{n}": b for m, module in self.modules.items() for n, b in module.named_buffers()}
+        targets = {f"model.{n}": p for n, p in self.parameters.items()} | buffers
+        targets |= {f"ema.{n}": value for n, value in self.ema.items()}
+        for name, target in targets.items():
+            if name not in tensors or tensors[name].shape != target.shape:
+                raise BadFile(f"{folder}: {name} is missing or of another shape; remove the folder to start anew")
+            target.copy_(tensors[name])
+        for name, parameter in self.parameters.items():
+            prefix = [key for key in ("step", "exp_avg", "exp_avg_sq") if f"optimizer.{key}.{name}" in tensors]
+            self.optimizer.state[parameter] = {key: tensors[f"optimizer.{key}.{name}"].clone() for key in prefix}
+
+
+def _rate(step: int, steps: int, warmup: int) -> float:
+    """Linear warm-up, then a cosine down to 5%."""
+    if step < warmup:
+        return (step + 1) / warmup
+    progress = (step - warmup) / max(1, steps - warmup)
+    return 0.05 + 0.95 * 0.5 * (1 + math.cos(math.pi * min(1.0, progress)))
+
+
+def _facts(folder: Path) -> dict[str, object]:
+    """Facts of the last whole checkpoint; they travel inside the tensors' file, which is renamed into place whole."""
+    path = folder / "state.safetensors"
+    if not path.exists():
+        return {}
+    from safetensors import safe_open
+
+    with safe_open(path, framework="pt") as file:
+        facts: dict[str, object] = json.loads((file.metadata() or {}).get("facts", "{}"))
+    return facts
+
+
+def train(
+    name: str,
+    modules: Mapping[str, nn.Module],
+    step: Callable[[int, torch.Generator], Tensor],
+    *,
+    steps: int,
+    lr: float,
+    checkpoint: Path,
+    seed: int,
+    ema_decay: float | None = None,
+    weight_decay: float = 0.01,
+    warmup: int = 100,
+    betas: tuple[float, float] = (0.9, 0.99),
+    grad_clip: float = 1.0,
+    save_every: int = 500,
+    time_limit_s: float | None = None,
+) -> TrainReport:
+    """Trains ``modules`` for ``steps`` steps of AdamW, from the checkpoint where there is one.
+
+    Args:
+        name: what is trained, for progress and messages.
+        modules: the modules by name; those parameters that require a gradient are trained.
+        step: ``step(i, generator)`` gives the loss of step i, a scalar. The generator is seeded from (seed, i): the
+            data order is a function of the step, so that a resumed run equals an uninterrupted one.
+        steps: optimiser steps in all.
+        lr: peak learning rate; linear warm-up, cosine down to 5%.
+        checkpoint: folder of the checkpoint, made when missing.
+        seed: seed of the data order.
+        ema_decay: decay of an exponential moving average of the weights; None for none.
+        weight_decay: AdamW's, on matrices alone.
+        warmup: steps of warm-up.
+        betas: AdamW's.
+        grad_clip: largest norm of the gradient.
+        save_every: steps between checkpoints.
+        time_limit_s: stop after about so many seconds of this call, with a checkpoint; the weights are then those so
+            far and a later call goes on.
+
+    Returns:
+        The report. The modules hold the averaged weights if ``ema_decay`` is given.
+
+    Raises:
+        DiffLoRAError: if a loss is not finite (checked every 50 steps, when it is read for the log).
+    """
+    state = _State(modules, lr, weight_decay, betas, ema_decay)
+    facts = _facts(checkpoint)
+    done, seconds = int(str(facts.get("step", 0))), float(str(facts.get("seconds", 0.0)))
+    losses: list[float] = [float(x) for x in facts.get("losses", [])]  # type: ignore[attr-defined]
+    if done:
+        state.load(checkpoint)
+        logger.info("%s: going on from step %d", name, done)
+    generator = torch.Generator()
+    started = time.monotonic()
+    recent: list[Tensor] = []
+
+    def save(at: int) -> None:
+        spent = seconds + time.monotonic() - started
+        state.save(checkpoint, {"step": at, "seconds": spent, "losses": losses})
+
+    bar = tqdm(range(done, steps), desc=name, initial=done, total=steps, unit="step", mininterval=2)
+    reached = done
+    for i in bar:
+        generator.manual_seed(seed * 1_000_003 + i)
+        for group in state.optimizer.param_groups:
+            group["lr"] = lr * _rate(i, steps, warmup)
+        loss = step(i, generator)
+        loss.backward()  # type: ignore[no-untyped-call]
+        nn.utils.clip_grad_norm_(list(state.parameters.values()), grad_clip)
+        state.optimizer.step()
+        state.optimizer.zero_grad(set_to_none=True)
+        state.update_ema(i)
+        recent.append(loss.detach())
+        reached = i + 1
+        if reached % _LOG_EVERY == 0 or reached == steps:
+            value = float(torch.stack(recent).mean())
+            recent.clear()
+            if not math.isfinite(value):
+                raise DiffLoRAError(f"{name}: the loss is {value} within 50 steps before step {reached}; lower lr={lr}")
+            losses.append(round(value, 6))
+            bar.set_postfix(loss=f"{value:.4f}")
+        if time_limit_s is not None and time.monotonic() - started > time_limit_s:
+            break
+        if reached % save_every == 0:
+            save(reached)
+    if reached > done:
+        save(reached)
+    state.adopt_ema()
+    return TrainReport(reached, seconds + time.monotonic() - started, losses)
