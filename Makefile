@@ -1,0 +1,38 @@
+# `make` alone lists what there is. Every target makes .venv first where it is missing or older than its requirements.
+
+PYTHON ?= python3
+BIN := .venv/bin
+READY := .venv/.ready
+
+.DEFAULT_GOAL := help
+.PHONY: help setup demo test lint format typecheck
+
+help: ## list these targets
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1|/' | awk -F'|' '{printf "  make %-10s %s\n", $$1, $$2}'
+
+$(READY): pyproject.toml constraints.txt
+	test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	$(BIN)/pip install --disable-pip-version-check -q -c constraints.txt -e '.[dev]'
+	@touch $@
+
+setup: $(READY) ## make .venv with pinned versions, on CPU
+	@echo "ready: $(BIN)/difflora --help"
+
+demo: $(READY) ## draw people with the embedded base model into outputs/
+	$(BIN)/difflora world sheet outputs/people.png
+	@echo "open outputs/people.png"
+
+test: $(READY) ## run the tests, without a network and without a GPU
+	$(BIN)/python -m pytest -n auto -m "not gpu"
+
+lint: $(READY) ## ruff's rules and format, and mypy in strict mode
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+format: $(READY) ## reformat and mend what ruff can
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+typecheck: $(READY) ## mypy in strict mode
+	$(BIN)/mypy
