@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import torch
 
 from difflora.world.scenes import Scenes
@@ -136,7 +138,9 @@ def caption(
         traits = _traits(people, row, dropout, generator)[:max_traits]
         kept = torch.rand(7, generator=generator) >= scene_dropout
 
-        def part(place: int, name: str, table: dict[str, tuple[str, ...]], row: int = row, kept: torch.Tensor = kept) -> str:
+        def part(
+            place: int, name: str, table: Mapping[str, tuple[str, ...]], row: int = row, kept: torch.Tensor = kept
+        ) -> str:
             word = columns[name][row]
             return _pick(table[word], generator) if kept[place] and word in table else ""
 

@@ -6,11 +6,14 @@ import json
 import logging
 import math
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
+from safetensors import safe_open
 from torch import Tensor, nn
 from tqdm import tqdm
 
@@ -20,6 +23,17 @@ from difflora.files import load_safetensors, save_safetensors, write_json
 logger = logging.getLogger(__name__)
 
 _LOG_EVERY = 50
+_LIMIT: ContextVar[float | None] = ContextVar("seconds a training may take", default=None)
+
+
+@contextmanager
+def time_limit(seconds: float | None) -> Iterator[None]:
+    """Every ``train`` inside that is given no limit of its own stops after about ``seconds``; None lifts the limit."""
+    token = _LIMIT.set(seconds)
+    try:
+        yield
+    finally:
+        _LIMIT.reset(token)
 
 
 @dataclass(frozen=True)
@@ -34,8 +48,14 @@ class TrainReport:
 class _State:
     """Parameters, AdamW moments and EMA of several modules, as one flat set of named tensors."""
 
-    def __init__(self, modules: Mapping[str, nn.Module], lr: float, weight_decay: float, betas: tuple[float, float],
-                 ema_decay: float | None) -> None:
+    def __init__(
+        self,
+        modules: Mapping[str, nn.Module],
+        lr: float,
+        weight_decay: float,
+        betas: tuple[float, float],
+        ema_decay: float | None,
+    ) -> None:
         self.modules = modules
         named = [(f"{m}.{n}", p) for m, module in modules.items() for n, p in module.named_parameters()]
         self.parameters = {name: p for name, p in named if p.requires_grad}
@@ -95,8 +115,6 @@ def _facts(folder: Path) -> dict[str, object]:
     path = folder / "state.safetensors"
     if not path.exists():
         return {}
-    from safetensors import safe_open
-
     with safe_open(path, framework="pt") as file:
         facts: dict[str, object] = json.loads((file.metadata() or {}).get("facts", "{}"))
     return facts
@@ -147,6 +165,7 @@ def train(
     """
     state = _State(modules, lr, weight_decay, betas, ema_decay)
     facts = _facts(checkpoint)
+    limit = _LIMIT.get() if time_limit_s is None else time_limit_s
     done, seconds = int(str(facts.get("step", 0))), float(str(facts.get("seconds", 0.0)))
     losses: list[float] = [float(x) for x in facts.get("losses", [])]  # type: ignore[attr-defined]
     if done:
@@ -167,7 +186,7 @@ def train(
         for group in state.optimizer.param_groups:
             group["lr"] = lr * _rate(i, steps, warmup)
         loss = step(i, generator)
-        loss.backward()  # type: ignore[no-untyped-call]
+        loss.backward()
         nn.utils.clip_grad_norm_(list(state.parameters.values()), grad_clip)
         state.optimizer.step()
         state.optimizer.zero_grad(set_to_none=True)
@@ -181,7 +200,7 @@ def train(
                 raise DiffLoRAError(f"{name}: the loss is {value} within 50 steps before step {reached}; lower lr={lr}")
             losses.append(round(value, 6))
             bar.set_postfix(loss=f"{value:.4f}")
-        if time_limit_s is not None and time.monotonic() - started > time_limit_s:
+        if limit is not None and time.monotonic() - started > limit:
             break
         if reached % save_every == 0:
             save(reached)

@@ -118,7 +118,10 @@ def generic_pool(count: int = GENERIC_COUNT, seed: int = GENERIC_SEED, folder: P
 
 
 def people_pool(
-    people: int = PEOPLE_COUNT, images_each: int = IMAGES_EACH, seed: int = PEOPLE_SEED, folder: Path = Path("data/world")
+    people: int = PEOPLE_COUNT,
+    images_each: int = IMAGES_EACH,
+    seed: int = PEOPLE_SEED,
+    folder: Path = Path("data/world"),
 ) -> Pool:
     """``images_each`` pictures of each of ``people`` persons; drawn once, then read from ``folder``."""
     return _cached(people, images_each, seed, folder)

@@ -87,11 +87,18 @@ def sample_people(n: int, generator: torch.Generator) -> People:
     continuous = torch.rand(n, len(People.CONTINUOUS), generator=generator)
     gender = torch.randint(0, 2, (n,), generator=generator)
     woman = gender.float()
-    for name, shift in {"jaw_width": -0.25, "lip_thickness": 0.25, "lip_redness": 0.3, "brow_thickness": -0.2,
-                        "neck_width": -0.35, "eye_size": 0.15}.items():
+    for name, shift in {
+        "jaw_width": -0.25,
+        "lip_thickness": 0.25,
+        "lip_redness": 0.3,
+        "brow_thickness": -0.2,
+        "neck_width": -0.35,
+        "eye_size": 0.15,
+    }.items():
         column = People.CONTINUOUS.index(name)
-        continuous[:, column] = (continuous[:, column] * (1 - abs(shift)) + (woman * shift).clamp(min=0)
-                                 + (1 - woman) * max(-shift, 0.0)).clamp(0, 1)
+        continuous[:, column] = (
+            continuous[:, column] * (1 - abs(shift)) + (woman * shift).clamp(min=0) + (1 - woman) * max(-shift, 0.0)
+        ).clamp(0, 1)
 
     def by_gender(odds: Mapping[str, tuple[float, ...]]) -> Tensor:
         return torch.tensor([odds[name] for name in GENDERS], dtype=torch.float32)[gender]

@@ -22,8 +22,14 @@ def _beach(frame: Frame, a: Tensor, b: Tensor, c: Tensor) -> Tensor:
     painter.paint(frame.cover(horizon - frame.v), rgb("#2d8fc4"))
     shore = horizon + 0.35 + 0.06 * torch.sin(frame.u * 4 + b * 6)
     painter.paint(frame.cover(shore - frame.v), rgb("#ecd9a0"))
-    painter.paint(frame.cover(frame.ellipse(mix(torch.tensor(-0.8), torch.tensor(0.8), c), horizon - 0.6,
-                                            torch.tensor(0.16), torch.tensor(0.16))), rgb("#fff3b0"))
+    painter.paint(
+        frame.cover(
+            frame.ellipse(
+                mix(torch.tensor(-0.8), torch.tensor(0.8), c), horizon - 0.6, torch.tensor(0.16), torch.tensor(0.16)
+            )
+        ),
+        rgb("#fff3b0"),
+    )
     return painter.image
 
 
@@ -31,17 +37,29 @@ def _forest(frame: Frame, a: Tensor, b: Tensor, c: Tensor) -> Tensor:
     painter = _gradient(frame, rgb("#5f9c58"), rgb("#2f5d33"))
     for i in range(5):
         x = -1 + 0.5 * i + 0.4 * (b - 0.5)
-        painter.paint(frame.cover(frame.box(x, torch.tensor(0.3), torch.tensor(0.06) + 0.04 * c, torch.tensor(1.0))),
-                      rgb("#5b4029"))
-        painter.paint(frame.cover(frame.ellipse(x, -0.75 + 0.2 * ((a * 7 + i * 0.37) % 1), torch.tensor(0.32),
-                                                torch.tensor(0.3))), rgb("#3c7a3c") * (0.85 + 0.08 * (i % 3)))
+        painter.paint(
+            frame.cover(frame.box(x, torch.tensor(0.3), torch.tensor(0.06) + 0.04 * c, torch.tensor(1.0))),
+            rgb("#5b4029"),
+        )
+        painter.paint(
+            frame.cover(
+                frame.ellipse(x, -0.75 + 0.2 * ((a * 7 + i * 0.37) % 1), torch.tensor(0.32), torch.tensor(0.3))
+            ),
+            rgb("#3c7a3c") * (0.85 + 0.08 * (i % 3)),
+        )
     return painter.image
 
 
 def _night(frame: Frame, a: Tensor, b: Tensor, c: Tensor) -> Tensor:
     painter = _gradient(frame, rgb("#0b1033"), rgb("#2c2f63"))
-    painter.paint(frame.cover(frame.ellipse(mix(torch.tensor(-0.8), torch.tensor(0.8), a), -0.6 + 0.2 * b,
-                                            torch.tensor(0.17), torch.tensor(0.17))), rgb("#f6f1d0"))
+    painter.paint(
+        frame.cover(
+            frame.ellipse(
+                mix(torch.tensor(-0.8), torch.tensor(0.8), a), -0.6 + 0.2 * b, torch.tensor(0.17), torch.tensor(0.17)
+            )
+        ),
+        rgb("#f6f1d0"),
+    )
     for i in range(10):
         x = ((c * 5.3 + i * 0.381966) % 1) * 2 - 1
         y = ((b * 3.7 + i * 0.618034) % 1) * 1.3 - 1

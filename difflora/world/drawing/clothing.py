@@ -17,7 +17,8 @@ def draw_body(painter: Painter, canvas: Frame, g: Geometry, pose: Pose, people: 
     """Hood, neck and shoulders under the head; they stand upright and follow its place and size."""
     upright = canvas.placed(pose.x, pose.y, pose.scale, torch.zeros_like(pose.tilt))
     lean = column(pose.tilt.sin() * -0.9)
-    colour = (_COLOURS[scenes.index("clothing_colour")] + 0.08 * (scenes.value("clothing_shade") - 0.5)[:, None]).clamp(0, 1)
+    shade = 0.08 * (scenes.value("clothing_shade") - 0.5)[:, None]
+    colour = (_COLOURS[scenes.index("clothing_colour")] + shade).clamp(0, 1)
     kind = scenes.index("clothes")
     hoodie, shirt, tee = (column((kind == CLOTHES.index(name)).float()) for name in ("hoodie", "shirt", "t-shirt"))
     hood = upright.ellipse(lean, torch.tensor(0.85), torch.tensor(0.92), torch.tensor(0.55))
@@ -39,5 +40,6 @@ def draw_body(painter: Painter, canvas: Frame, g: Geometry, pose: Pose, people: 
         painter.paint(upright.cover(cord) * hoodie, rgb("#e8e8e8"))
     neck_opening = upright.ellipse(lean, torch.tensor(1.15), half + 0.1, torch.tensor(0.18))
     painter.paint(upright.cover(neck_opening) * hoodie, colour * 0.55)
-    painter.paint(upright.cover(upright.ellipse(lean, torch.tensor(1.08), half * 0.95, torch.tensor(0.14))) * hoodie,
-                  g.skin * 0.8)
+    painter.paint(
+        upright.cover(upright.ellipse(lean, torch.tensor(1.08), half * 0.95, torch.tensor(0.14))) * hoodie, g.skin * 0.8
+    )

@@ -50,8 +50,13 @@ def draw_head(painter: Painter, head: Frame, g: Geometry, people: People) -> Ten
         cheek = head.ellipse(torch.tensor(x), torch.tensor(0.30), torch.tensor(0.2), torch.tensor(0.16))
         blush = column(people.value("cheeks")) * 0.35
         painter.paint(head.cover(cheek, 5.0) * cover * blush, g.skin * torch.tensor([[1.0, 0.66, 0.66]]))
-        fold = head.capsule(column(0.24 * side * torch.ones_like(g.nose_y)), column(g.nose_y + 0.05),
-                            column(0.34 * side * torch.ones_like(g.nose_y)), column(g.mouth_y), 0.014)
+        fold = head.capsule(
+            column(0.24 * side * torch.ones_like(g.nose_y)),
+            column(g.nose_y + 0.05),
+            column(0.34 * side * torch.ones_like(g.nose_y)),
+            column(g.mouth_y),
+            0.014,
+        )
         painter.shade(1 - head.cover(fold) * cover * wrinkles * 0.30)
     return cover
 
@@ -74,8 +79,13 @@ def draw_eyes(painter: Painter, head: Frame, g: Geometry, pose: Pose, scenes: Sc
         painter.paint(head.cover(iris + radius * 0.55) * white, rgb("#101014"))
         brow_half = column(g.brow_half_length) * narrow
         rise = column(g.brow_slant) * brow_half
-        brow = head.capsule(x - side * brow_half, column(g.brow_y) + rise, x + side * brow_half,
-                            column(g.brow_y) - rise * 0.6, column(g.brow_thickness))
+        brow = head.capsule(
+            x - side * brow_half,
+            column(g.brow_y) + rise,
+            x + side * brow_half,
+            column(g.brow_y) - rise * 0.6,
+            column(g.brow_thickness),
+        )
         painter.paint(head.cover(brow), mix(g.hair, g.skin * 0.4, torch.tensor(0.35)) * 0.85)
 
 
@@ -85,8 +95,9 @@ def draw_nose(painter: Painter, head: Frame, g: Geometry, pose: Pose) -> None:
     tip, root = column(pose.across(zero, NOSE_DEPTH)), column(pose.across(zero, EYE_DEPTH))
     half = column(g.nose_half_width)
     side = column(torch.where(pose.yaw >= 0, 1.0, -1.0))
-    bridge = head.capsule(root + side * half * 0.4, column(g.eye_y), tip + side * half * 0.7,
-                          column(g.nose_y) - 0.03, 0.022)
+    bridge = head.capsule(
+        root + side * half * 0.4, column(g.eye_y), tip + side * half * 0.7, column(g.nose_y) - 0.03, 0.022
+    )
     painter.paint(head.cover(bridge) * 0.5, g.skin * 0.72)
     painter.paint(head.cover(head.ellipse(tip, column(g.nose_y), half, half * 0.62 + 0.02)), g.skin * 0.86)
     painter.paint(head.cover(head.ellipse(tip, column(g.nose_y) - 0.035, half * 0.7, half * 0.5)), g.skin * 1.04)
@@ -126,8 +137,9 @@ def draw_beard(painter: Painter, head: Frame, g: Geometry, pose: Pose, people: P
     lower = head.cover((mouth - 0.14) - head.v) * face
     rim = head.cover(-(head_distance(head, g) + 0.16)) * head.cover((mouth - 0.42) - head.v) * face
     goatee = head.cover(head.ellipse(middle, mouth + 0.25, torch.tensor(0.19), torch.tensor(0.24))) * face
-    moustache = head.cover(head.ellipse(middle, mouth - 0.12, column(g.mouth_half_width) * 1.05,
-                                        torch.tensor(0.075))) * face
+    moustache = (
+        head.cover(head.ellipse(middle, mouth - 0.12, column(g.mouth_half_width) * 1.05, torch.tensor(0.075))) * face
+    )
     dark = mix(g.hair, g.skin * 0.35, torch.tensor(0.25))
 
     def when(name: str) -> Tensor:

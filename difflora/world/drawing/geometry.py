@@ -116,7 +116,7 @@ def geometry_of(people: People, scenes: Scenes) -> Geometry:
 
 
 def landmarks_of(geometry: Geometry, pose: Pose, size: int) -> Tensor:
-    """Eyes, nose tip and mouth corners in pixels, (N, 5, 2), left to right in the picture as InsightFace orders them."""
+    """Eyes, nose tip and mouth corners in pixels, (N, 5, 2), left to right in the picture: InsightFace's order."""
     g = geometry
     points = [
         (pose.across(-g.eye_x, EYE_DEPTH), g.eye_y),

@@ -67,4 +67,5 @@ def pose_of(scenes: Scenes) -> Pose:
     )
 
 
-assert len(FRAMINGS) == 3 and POSES[0] == "front"
+assert len(FRAMINGS) == 3
+assert POSES[0] == "front"
