@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import logging
+import os
 import sys
-from typing import Annotated
+from typing import Annotated, NoReturn
 
 import typer
 
@@ -18,11 +19,13 @@ app = typer.Typer(
         "formats.\n\n"
         "Start with: difflora world sheet outputs/people.png"
     ),
-    no_args_is_help=True,
     pretty_exceptions_enable=False,
+    add_completion=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 app.add_typer(world, name="world")
+
+_UsageError: type[Exception] = typer.BadParameter.__bases__[0]  # typer does not hand on its name
 
 
 @app.callback()
@@ -30,17 +33,36 @@ def options(
     verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Log what is being done, to stderr.")] = False,
 ) -> None:
     """Sets up logging for every command."""
+    if not verbose:
+        # Else transformers says at every start that it reads pictures by PIL, which is how it should be.
+        os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
     level = logging.INFO if verbose else logging.WARNING
     logging.basicConfig(level=level, format="%(asctime)s %(name)s: %(message)s", datefmt="%H:%M:%S", stream=sys.stderr)
 
 
-def main() -> None:
-    """Runs the command line; an error of ours becomes one line on stderr and exit code 2."""
+def main(arguments: list[str] | None = None) -> None:
+    """Runs the command line; what a user got wrong becomes one line on stderr and exit code 2.
+
+    Args:
+        arguments: the words after the command's name; those of the process when left out.
+    """
+    arguments = sys.argv[1:] if arguments is None else arguments
     try:
-        app()
+        code = app(arguments or ["--help"], prog_name="difflora", standalone_mode=False)
     except DiffLoRAError as error:
-        sys.stderr.write(f"difflora: {' '.join(str(error).split())}\n")
-        sys.exit(2)
+        _fail(str(error))
+    except _UsageError as error:
+        said = getattr(error, "format_message", error.__str__)()
+        where = getattr(getattr(error, "ctx", None), "command_path", "difflora")
+        _fail(f"{said.rstrip('.')}; see `{where} --help`")
+    except typer.Abort:
+        _fail("stopped")
+    sys.exit(code if isinstance(code, int) else 0)
+
+
+def _fail(message: str) -> NoReturn:
+    sys.stderr.write(f"difflora: {' '.join(message.split())}\n")
+    sys.exit(2)
 
 
 if __name__ == "__main__":

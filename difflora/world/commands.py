@@ -7,9 +7,10 @@ from typing import Annotated
 
 import typer
 
+from difflora.errors import BadParameter
+
 world = typer.Typer(
     help="The embedded world: rendered people, and small models of them in the real models' formats.",
-    no_args_is_help=True,
 )
 
 ASSETS = Path("assets/embedded")
@@ -96,8 +97,6 @@ def verify(
     from difflora.world.verify import rows_as_json, run_verifications
 
     if json is not None and json.is_dir():
-        from difflora.errors import BadParameter
-
         raise BadParameter(f"{json} is a folder: give the name of a file for --json")
     rows = run_verifications(names or [], assets, seed, count)
     print_rows(rows)

@@ -5,8 +5,6 @@ from __future__ import annotations
 import io
 import json
 import logging
-import shutil
-import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -18,6 +16,7 @@ from tqdm import tqdm
 
 from difflora.errors import BadParameter
 from difflora.files import write_atomic
+from difflora.folders import whole_folder
 from difflora.world.captions import caption
 from difflora.world.pool import Pool, draw_pool
 from difflora.world.scenes import Scenes, sample_scenes
@@ -53,21 +52,9 @@ def render_folder(out: Path, *, people: int, images: int, seed: int, overwrite: 
         BadParameter: for a number out of range, or an ``out`` that is a file or holds something else.
     """
     _check(out, people, images, seed, overwrite)
-    out.parent.mkdir(parents=True, exist_ok=True)
-    fresh = Path(tempfile.mkdtemp(dir=out.parent, prefix=f".{out.name}."))
-    try:
-        lines = [json.dumps(line) for line in _draw(fresh, people, images, seed)]
-        write_atomic(fresh / CAPTIONS, ("\n".join(lines) + "\n").encode())
-        fresh.chmod(0o755)
-        if out.exists():
-            old = fresh.with_name(f"{fresh.name}.old")
-            out.rename(old)
-            fresh.rename(out)
-            shutil.rmtree(old)
-        else:
-            fresh.rename(out)
-    finally:
-        shutil.rmtree(fresh, ignore_errors=True)
+    with whole_folder(out) as folder:
+        lines = [json.dumps(line) for line in _draw(folder, people, images, seed)]
+        write_atomic(folder / CAPTIONS, ("\n".join(lines) + "\n").encode())
     return people * images
 
 
