@@ -64,7 +64,7 @@ def test_captions_round_trip_and_fit(tokenizer: CLIPTokenizer) -> None:
     assert max(len(row) for row in ids) <= MAX_LENGTH
     for sentence, row in zip(sentences, ids, strict=True):
         words = sentence.replace(",", " ,").replace("-", " - ").split()
-        assert tokenizer.decode(row, skip_special_tokens=True).split() == words
+        assert str(tokenizer.decode(row, skip_special_tokens=True)).split() == words
         assert len(row) == len(words) + 2  # every word of a caption is one token
 
 
@@ -80,7 +80,7 @@ def test_nothing_is_unknown(text: str) -> None:
     row = tokenizer(text)["input_ids"]
     assert tokenizer.eos_token_id not in row[1:-1]
     wanted = tokenizer.backend_tokenizer.normalizer.normalize_str(text)
-    assert tokenizer.decode(row, skip_special_tokens=True).replace(" ", "") == wanted.replace(" ", "")
+    assert str(tokenizer.decode(row, skip_special_tokens=True)).replace(" ", "") == wanted.replace(" ", "")
 
 
 def test_long_text_is_cut_and_short_text_padded(tokenizer: CLIPTokenizer) -> None:
@@ -109,7 +109,8 @@ def test_the_text_model_pools_at_the_end_token(tokenizer: CLIPTokenizer) -> None
         pad_token_id=tokenizer.pad_token_id,
     )
     torch.manual_seed(0)
-    model = CLIPTextModel(config).eval()
+    model = CLIPTextModel(config)
+    model.train(False)
     ids = token_ids(tokenizer, ["a man", "a woman with a bob, smiling"])
     with torch.no_grad():
         out = model(ids)
