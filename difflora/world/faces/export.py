@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import io
 import logging
 import warnings
 from pathlib import Path
@@ -93,9 +92,7 @@ def _traced(module: nn.Module, example: Tensor, inputs: str, outputs: list[str],
         noisy.setLevel(level)
     if program is None:
         raise DiffLoRAError("torch.onnx.export gave no program")
-    buffer = io.BytesIO()
-    program.save(buffer)
-    model = onnx.load_from_string(buffer.getvalue())
+    model: Any = onnx.load_from_string(program.model_proto.SerializeToString())
     for node in model.graph.node:
         del node.metadata_props[:]
         node.doc_string = ""

@@ -19,6 +19,11 @@ from difflora.world.pool import Pool
 PACK_FILES = ("detector.onnx", "recogniser.onnx")
 
 
+def pack_folder(assets: str | Path) -> Path:
+    """Where the pack's files lie: ``assets/insightface/models/world``."""
+    return Path(assets) / "insightface" / "models" / PACK_NAME
+
+
 def open_pack(
     root: str | Path, name: str, *, det_size: tuple[int, int] = DET_SIZE, det_thresh: float = 0.5, provider: str = "CPU"
 ) -> Any:
@@ -80,12 +85,11 @@ def load_pack(assets: str | Path, *, det_thresh: float = 0.5) -> Any:
     Raises:
         BadFile: if one of its files is missing or truncated.
     """
-    root = Path(assets) / "insightface"
     for file in PACK_FILES:
-        path = root / "models" / PACK_NAME / file
+        path = pack_folder(assets) / file
         if not path.is_file():
             raise BadFile(f"{path}: no such file; make it with `difflora world train faces`, or restore it")
-    return open_pack(root, PACK_NAME, det_thresh=det_thresh)
+    return open_pack(Path(assets) / "insightface", PACK_NAME, det_thresh=det_thresh)
 
 
 def to_bgr(image: Tensor) -> np.ndarray[Any, np.dtype[np.uint8]]:

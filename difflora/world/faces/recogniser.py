@@ -13,12 +13,12 @@ from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor, nn
 
 from difflora.world.bars import Bar
-from difflora.world.faces import PACK_NAME
 from difflora.world.faces.align import CROP, align
 from difflora.world.faces.augment import training_crops
 from difflora.world.faces.export import export_onnx, open_session
 from difflora.world.faces.layers import ConvNorm, LinearNorm, channels_last, folded
 from difflora.world.faces.metrics import verification
+from difflora.world.faces.pack import PACK_FILES, embed_pool, pack_folder
 from difflora.world.loop import train
 from difflora.world.pool import Pool, fresh_pool, people_pool
 
@@ -112,11 +112,6 @@ class CosineMargin(nn.Module):
         cosines = F.normalize(embeddings) @ F.normalize(self.weight).T  # (N, people)
         cosines = cosines - margin * F.one_hot(labels, len(self.weight))
         return F.cross_entropy(self.scale * cosines, labels)
-
-
-def pack_folder(assets: Path) -> Path:
-    """Where the pack's files lie: ``assets/insightface/models/world``."""
-    return assets / "insightface" / "models" / PACK_NAME
 
 
 def _step(
@@ -218,10 +213,8 @@ def verify_recogniser(assets: Path, seed: int, count: int | None = None) -> list
     pool = fresh_pool(people, _IMAGES_EACH, seed)
     true = verification(embed_aligned(pack_folder(assets) / FILE, pool), pool.identity)
     bars = [Bar("recogniser: TAR@FAR 1%, true landmarks", float("nan"), true.tar)]
-    if not (pack_folder(assets) / "detector.onnx").exists():
+    if not (pack_folder(assets) / PACK_FILES[0]).exists():
         return bars
-    from difflora.world.faces.pack import embed_pool
-
     whole = verification(embed_pool(assets, pool), pool.identity)
     return [
         Bar("recogniser: TAR@FAR 1% through FaceAnalysis", 0.98, whole.tar),

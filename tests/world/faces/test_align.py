@@ -37,9 +37,7 @@ def test_crop_equals_insightface() -> None:
         assert difference.max() < 12
 
 
-@pytest.mark.parametrize(
-    "landmarks", [torch.zeros(2, 5, 2), torch.full((1, 5, 2), float("nan")), torch.zeros(2, 4, 2)]
-)
+@pytest.mark.parametrize("landmarks", [torch.zeros(2, 5, 2), torch.full((1, 5, 2), float("nan")), torch.zeros(2, 4, 2)])
 def test_bad_landmarks_are_refused(landmarks: torch.Tensor) -> None:
     with pytest.raises(ValueError, match="landmarks"):
         similarity(landmarks)
