@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from safetensors import safe_open
@@ -19,6 +20,7 @@ from tqdm import tqdm
 
 from difflora.errors import BadFile, DiffLoRAError
 from difflora.files import load_safetensors, save_safetensors, write_json
+from difflora.world.muon import Muon
 
 logger = logging.getLogger(__name__)
 
@@ -45,13 +47,19 @@ class TrainReport:
     losses: list[float]
 
 
+def _for_muon(name: str, weight: Tensor) -> bool:
+    """Whether a weight is a hidden layer's matrix or convolution: no embedding, no thin first or last layer."""
+    return weight.dim() >= 2 and weight.shape[0] > 8 and weight.shape[1] > 8 and "embedding" not in name
+
+
 class _State:
-    """Parameters, AdamW moments and EMA of several modules, as one flat set of named tensors."""
+    """Parameters, optimiser moments and EMA of several modules, as one flat set of named tensors."""
 
     def __init__(
         self,
         modules: Mapping[str, nn.Module],
         lr: float,
+        muon_lr: float | None,
         weight_decay: float,
         betas: tuple[float, float],
         ema_decay: float | None,
@@ -59,12 +67,31 @@ class _State:
         self.modules = modules
         named = [(f"{m}.{n}", p) for m, module in modules.items() for n, p in module.named_parameters()]
         self.parameters = {name: p for name, p in named if p.requires_grad}
-        decayed = [p for p in self.parameters.values() if p.dim() >= 2]
-        rest = [p for p in self.parameters.values() if p.dim() < 2]
-        groups = [{"params": decayed, "weight_decay": weight_decay}, {"params": rest, "weight_decay": 0.0}]
-        self.optimizer = torch.optim.AdamW([g for g in groups if g["params"]], lr=lr, betas=betas, foreach=True)
+        hidden = {n: p for n, p in self.parameters.items() if muon_lr is not None and _for_muon(n, p)}
+        others = [p for n, p in self.parameters.items() if n not in hidden]
+        groups = [
+            {"params": [p for p in others if p.dim() >= 2], "weight_decay": weight_decay},
+            {"params": [p for p in others if p.dim() < 2], "weight_decay": 0.0},
+        ]
+        self.optimizers: list[tuple[torch.optim.Optimizer, float]] = [
+            (torch.optim.AdamW([g for g in groups if g["params"]], lr=lr, betas=betas, foreach=True), lr)
+        ]
+        if muon_lr is not None and hidden:
+            self.optimizers.append((Muon(hidden.values(), lr=muon_lr), muon_lr))
         self.ema = {n: p.detach().clone() for n, p in self.parameters.items()} if ema_decay else {}
         self.ema_decay = ema_decay or 0.0
+
+    def optimize(self, rate: float) -> None:
+        """One step of every optimiser at ``rate`` times its peak learning rate; the gradients are let go."""
+        for optimizer, peak in self.optimizers:
+            for group in optimizer.param_groups:
+                group["lr"] = peak * rate
+            optimizer.step()
+            optimizer.zero_grad(set_to_none=True)
+
+    def moments(self, parameter: Tensor) -> dict[str, Any]:
+        """The state that whichever optimiser holds for a parameter."""
+        return next((o.state[parameter] for o, _ in self.optimizers if parameter in o.state), {})
 
     @torch.no_grad()
     def update_ema(self, step: int) -> None:
@@ -82,7 +109,7 @@ class _State:
         tensors |= {f"buffer.{m}.{n}": b for m, module in self.modules.items() for n, b in module.named_buffers()}
         tensors |= {f"ema.{n}": value for n, value in self.ema.items()}
         for name, parameter in self.parameters.items():
-            for key, value in self.optimizer.state.get(parameter, {}).items():
+            for key, value in self.moments(parameter).items():
                 tensors[f"optimizer.{key}.{name}"] = torch.as_tensor(value)
         save_safetensors(folder / "state.safetensors", tensors, {"facts": json.dumps(facts)})
         write_json(folder / "state.json", facts)
@@ -97,9 +124,15 @@ class _State:
             if name not in tensors or tensors[name].shape != target.shape:
                 raise BadFile(f"{folder}: {name} is missing or of another shape; remove the folder to start anew")
             target.copy_(tensors[name])
-        for name, parameter in self.parameters.items():
-            prefix = [key for key in ("step", "exp_avg", "exp_avg_sq") if f"optimizer.{key}.{name}" in tensors]
-            self.optimizer.state[parameter] = {key: tensors[f"optimizer.{key}.{name}"].clone() for key in prefix}
+        for optimizer, _ in self.optimizers:
+            names = {id(p) for group in optimizer.param_groups for p in group["params"]}
+            for name, parameter in self.parameters.items():
+                if id(parameter) in names:
+                    optimizer.state[parameter] = {
+                        key: tensors[f"optimizer.{key}.{name}"].clone()
+                        for key in ("step", "exp_avg", "exp_avg_sq", "momentum_buffer")
+                        if f"optimizer.{key}.{name}" in tensors
+                    }
 
 
 def _rate(step: int, steps: int, warmup: int) -> float:
@@ -129,6 +162,7 @@ def train(
     lr: float,
     checkpoint: Path,
     seed: int,
+    muon_lr: float | None = None,
     ema_decay: float | None = None,
     weight_decay: float = 0.01,
     warmup: int = 100,
@@ -137,7 +171,7 @@ def train(
     save_every: int = 500,
     time_limit_s: float | None = None,
 ) -> TrainReport:
-    """Trains ``modules`` for ``steps`` steps of AdamW, from the checkpoint where there is one.
+    """Trains ``modules`` for ``steps`` steps, from the checkpoint where there is one.
 
     Args:
         name: what is trained, for progress and messages.
@@ -145,9 +179,10 @@ def train(
         step: ``step(i, generator)`` gives the loss of step i, a scalar. The generator is seeded from (seed, i): the
             data order is a function of the step, so that a resumed run equals an uninterrupted one.
         steps: optimiser steps in all.
-        lr: peak learning rate; linear warm-up, cosine down to 5%.
+        lr: AdamW's peak learning rate; linear warm-up, cosine down to 5%.
         checkpoint: folder of the checkpoint, made when missing.
         seed: seed of the data order.
+        muon_lr: peak learning rate of Muon for the hidden matrices and convolutions; None leaves them to AdamW.
         ema_decay: decay of an exponential moving average of the weights; None for none.
         weight_decay: AdamW's, on matrices alone.
         warmup: steps of warm-up.
@@ -163,7 +198,7 @@ def train(
     Raises:
         DiffLoRAError: if a loss is not finite (checked every 50 steps, when it is read for the log).
     """
-    state = _State(modules, lr, weight_decay, betas, ema_decay)
+    state = _State(modules, lr, muon_lr, weight_decay, betas, ema_decay)
     facts = _facts(checkpoint)
     limit = _LIMIT.get() if time_limit_s is None else time_limit_s
     done, seconds = int(str(facts.get("step", 0))), float(str(facts.get("seconds", 0.0)))
@@ -183,13 +218,10 @@ def train(
     reached = done
     for i in bar:
         generator.manual_seed(seed * 1_000_003 + i)
-        for group in state.optimizer.param_groups:
-            group["lr"] = lr * _rate(i, steps, warmup)
         loss = step(i, generator)
         loss.backward()
         nn.utils.clip_grad_norm_(list(state.parameters.values()), grad_clip)
-        state.optimizer.step()
-        state.optimizer.zero_grad(set_to_none=True)
+        state.optimize(_rate(i, steps, warmup))
         state.update_ema(i)
         recent.append(loss.detach())
         reached = i + 1
