@@ -72,7 +72,9 @@ def test_mistakes_get_one_line_and_exit_code_2(
     assert not list(tmp_path.iterdir())
 
 
-def test_errors_of_ours_come_without_traceback(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+def test_errors_of_ours_come_without_traceback(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     def broken(*_: object, **__: object) -> None:
         raise BadFile("a.bin: truncated;\nmake it again")
 

@@ -71,11 +71,7 @@ def test_installed_package_wins_over_folder_of_same_name(name: str, tmp_path: Pa
 
 @pytest.mark.parametrize("name", ["mlflow", "kernels"])
 def test_no_code_of_the_repository_is_imported_under_that_name(name: str) -> None:
-    code = (
-        "import importlib.util as u\n"
-        f"spec = u.find_spec({name!r})\n"
-        "print(spec.origin or '' if spec else '')"
-    )
+    code = f"import importlib.util as u\nspec = u.find_spec({name!r})\nprint(spec.origin or '' if spec else '')"
     origin = _run(code, ROOT)
     assert not origin.startswith(str(ROOT / name))
 

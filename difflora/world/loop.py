@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import safe_open
+from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 from tqdm import tqdm
 
@@ -148,8 +148,11 @@ def _facts(folder: Path) -> dict[str, object]:
     path = folder / "state.safetensors"
     if not path.exists():
         return {}
-    with safe_open(path, framework="pt") as file:
-        facts: dict[str, object] = json.loads((file.metadata() or {}).get("facts", "{}"))
+    try:
+        with safe_open(path, framework="pt") as file:
+            facts: dict[str, object] = json.loads((file.metadata() or {}).get("facts", "{}"))
+    except SafetensorError as error:
+        raise BadFile(f"{path}: not a readable checkpoint ({error}); remove its folder to start anew") from error
     return facts
 
 
@@ -196,7 +199,7 @@ def train(
         The report. The modules hold the averaged weights if ``ema_decay`` is given.
 
     Raises:
-        DiffLoRAError: if a loss is not finite (checked every 50 steps, when it is read for the log).
+        DiffLoRAError: if a loss is not finite (read every 50 steps for the log, and before a checkpoint).
     """
     state = _State(modules, lr, muon_lr, weight_decay, betas, ema_decay)
     facts = _facts(checkpoint)
@@ -210,7 +213,15 @@ def train(
     started = time.monotonic()
     recent: list[Tensor] = []
 
+    def mean_loss() -> float:
+        value = float(torch.stack(recent).mean())
+        if not math.isfinite(value):
+            raise DiffLoRAError(f"{name}: the loss is {value} within 50 steps before step {reached}; lower lr={lr}")
+        return value
+
     def save(at: int) -> None:
+        if recent:
+            mean_loss()  # a checkpoint never holds what a loss that is not finite left behind
         spent = seconds + time.monotonic() - started
         state.save(checkpoint, {"step": at, "seconds": spent, "losses": losses})
 
@@ -226,10 +237,8 @@ def train(
         recent.append(loss.detach())
         reached = i + 1
         if reached % _LOG_EVERY == 0 or reached == steps:
-            value = float(torch.stack(recent).mean())
+            value = mean_loss()
             recent.clear()
-            if not math.isfinite(value):
-                raise DiffLoRAError(f"{name}: the loss is {value} within 50 steps before step {reached}; lower lr={lr}")
             losses.append(round(value, 6))
             bar.set_postfix(loss=f"{value:.4f}")
         if limit is not None and time.monotonic() - started > limit:
