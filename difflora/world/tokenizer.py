@@ -11,6 +11,7 @@ import itertools
 import json
 from collections import Counter
 from collections.abc import Iterable
+from functools import cache
 from pathlib import Path
 
 import torch
@@ -89,8 +90,7 @@ def _tokenizer(merges: list[tuple[str, str]]) -> CLIPTokenizer:
     )
 
 
-def train_tokenizer(sentences: Iterable[str], merges: int = _MERGES) -> CLIPTokenizer:
-    """A CLIP tokenizer learnt from sentences; the same sentences give the same tokenizer."""
+def _merges_of(sentences: Iterable[str], count: int) -> list[tuple[str, str]]:
     plain = _tokenizer([]).backend_tokenizer
     words: Counter[str] = Counter()
     for sentence in sentences:
@@ -100,19 +100,29 @@ def train_tokenizer(sentences: Iterable[str], merges: int = _MERGES) -> CLIPToke
         raise ValueError("no sentence holds a word: give some text to learn from")
     # A square root keeps rare words (a birthmark) from falling to pieces beside "a" and "the".
     softened = Counter({word: round(100 * number**0.5) for word, number in words.items()})
-    return _tokenizer(learn_merges(softened, merges))
+    return learn_merges(softened, count)
+
+
+def train_tokenizer(sentences: Iterable[str], merges: int = _MERGES) -> CLIPTokenizer:
+    """A CLIP tokenizer learnt from sentences; the same sentences give the same tokenizer."""
+    return _tokenizer(_merges_of(sentences, merges))
+
+
+@cache
+def _world_merges() -> tuple[tuple[str, str], ...]:
+    generator = torch.Generator().manual_seed(_SEED)
+    people, scenes = sample_people(_CAPTIONS, generator), sample_scenes(_CAPTIONS, generator)
+    sentences = caption(people, scenes, generator, trait_dropout=0.3)
+    return tuple(_merges_of([*sentences, _EXTRA], _MERGES))
 
 
 def build_tokenizer() -> CLIPTokenizer:
-    """The world's tokenizer, learnt anew from seeded captions (about a second); always the same.
+    """The world's tokenizer, learnt from seeded captions (about a second, once a process); always the same.
 
     Its ``vocab_size``, ``bos_token_id``, ``eos_token_id`` and ``pad_token_id`` (the end token's) belong into the
     ``CLIPTextConfig`` of each text encoder that reads its tokens.
     """
-    generator = torch.Generator().manual_seed(_SEED)
-    people, scenes = sample_people(_CAPTIONS, generator), sample_scenes(_CAPTIONS, generator)
-    sentences = caption(people, scenes, generator, trait_dropout=0.3)
-    return train_tokenizer([*sentences, _EXTRA])
+    return _tokenizer(list(_world_merges()))
 
 
 def save_tokenizer(tokenizer: CLIPTokenizer, folder: Path) -> None:
