@@ -80,7 +80,7 @@ def jitter(landmarks: Tensor, amount: float, generator: torch.Generator) -> Tens
         (N, 5, 2) float32 in pixels.
     """
     down = landmarks[:, 3:].mean(dim=1) - landmarks[:, :2].mean(dim=1)  # (N, 2)
-    size = torch.linalg.vector_norm(down, dim=-1)[:, None, None]  # (N, 1, 1)
+    size: Tensor = torch.linalg.vector_norm(down, dim=-1)[:, None, None]  # (N, 1, 1)
     spread = 0.5 + torch.rand(len(landmarks), 1, 1, generator=generator)
     together = torch.randn(len(landmarks), 1, 2, generator=generator)
     alone = torch.randn(landmarks.shape, generator=generator)
