@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from difflora.errors import BadParameter
+from difflora.world import GUIDANCE, STEPS
 
 world = typer.Typer(
     help="The embedded world: rendered people, and small models of them in the real models' formats.",
@@ -118,8 +119,8 @@ def sheet(
     people: Annotated[int, typer.Option(help="Rows of renders.")] = 6,
     columns: Annotated[int, typer.Option(help="Pictures a row.")] = 6,
     seed: Annotated[int, typer.Option(help="The same seed gives the same pictures.")] = 0,
-    steps: Annotated[int, typer.Option(help="Denoising steps.")] = 25,
-    guidance_scale: Annotated[float, typer.Option(help="Classifier-free guidance.")] = 4.0,
+    steps: Annotated[int, typer.Option(help="Denoising steps.")] = STEPS,
+    guidance_scale: Annotated[float, typer.Option(help="Classifier-free guidance.")] = GUIDANCE,
     assets: Assets = ASSETS,
 ) -> None:
     """Draw a sheet of people, a row a prompt, with the embedded base model.

@@ -35,7 +35,7 @@ def orthogonalise(matrices: Tensor) -> Tensor:
 
 
 class Muon(torch.optim.Optimizer):
-    """Muon with Nesterov momentum in float32 (torch's own takes matrices alone, and iterates in bfloat16, slow on CPUs).
+    """Muon with Nesterov momentum in float32 (torch's own takes matrices alone and iterates in bfloat16: slow here).
 
     A convolution's weight (O, I, H, W) counts as the matrix (O, I * H * W). Weights of one shape are orthogonalised
     together.

@@ -6,17 +6,17 @@ import io
 import textwrap
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
-from diffusers import StableDiffusionXLPipeline
 from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 
-from difflora.errors import BadFile, BadParameter
+from difflora.errors import BadParameter
 from difflora.files import write_atomic
+from difflora.world import GUIDANCE, STEPS
 from difflora.world.captions import caption
+from difflora.world.generate import generate, load_base
 from difflora.world.pool import fresh_pool
 
 PROMPTS = (
@@ -40,8 +40,8 @@ def base_sheet(
     out: Path,
     *,
     columns: int = 6,
-    steps: int = 25,
-    guidance_scale: float = 4.0,
+    steps: int = STEPS,
+    guidance_scale: float = GUIDANCE,
 ) -> None:
     """Draws ``columns`` people a prompt with the embedded base model and writes them as one PNG.
 
@@ -68,15 +68,8 @@ def base_sheet(
     pipe = load_base(assets)
     rows = []
     for row, prompt in enumerate(prompts):
-        generators = [torch.Generator().manual_seed(seed * 1_000_003 + row * MOST + i) for i in range(columns)]
-        drawn = pipe(
-            prompt=[prompt] * columns,
-            num_inference_steps=steps,
-            guidance_scale=guidance_scale,
-            generator=generators,
-            output_type="pt",
-        ).images  # (columns, 3, 64, 64) in [0, 1]
-        rows.append(drawn.float().cpu())
+        first = seed * 1_000_003 + row * MOST
+        rows.append(generate(pipe, [prompt] * columns, first, steps=steps, guidance_scale=guidance_scale))
     write_atomic(out, grid(rows, list(prompts)))
 
 
@@ -93,25 +86,6 @@ def render_sheet(people: int, images: int, seed: int, out: Path) -> None:
     generator = torch.Generator().manual_seed(seed)
     captions = caption(pool.people[::images], pool.scenes[::images], generator)
     write_atomic(out, grid(list(pool.batch(torch.arange(len(pool))).split(images)), captions))
-
-
-def load_base(assets: Path) -> Any:
-    """The embedded base model as diffusers' own pipeline, quiet, in float32.
-
-    Raises:
-        BadFile: if it is missing or unreadable.
-    """
-    folder = assets / "base"
-    if not (folder / "model_index.json").is_file():
-        raise BadFile(f"{folder}: no base model here; give --assets, or make it with `difflora world train base`")
-    try:
-        pipe = StableDiffusionXLPipeline.from_pretrained(folder, torch_dtype=torch.float32, local_files_only=True)
-    except (OSError, ValueError, RuntimeError) as error:
-        raise BadFile(
-            f"{folder}: the base model cannot be read ({error}); check it by `difflora world manifest`"
-        ) from error
-    pipe.set_progress_bar_config(disable=True)
-    return pipe
 
 
 def grid(rows: Sequence[Tensor], labels: Sequence[str]) -> bytes:

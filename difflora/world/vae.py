@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,13 +12,17 @@ from diffusers.models.resnet import ResnetBlock2D
 from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor
 
-from difflora.folders import whole_folder
+from difflora.folders import check_model_folder, whole_folder
+from difflora.world.bars import Bar
+from difflora.world.faces.pack import embed_pool
 from difflora.world.loop import train
-from difflora.world.pool import Pool, generic_pool
+from difflora.world.pool import Pool, fresh_pool, generic_pool
 from difflora.world.render import SIZE
 
 _LOG_VARIANCE = -8.0
 """Of the posterior, before training."""
+
+_COUNT = 500
 
 
 class VaeSettings(BaseModel):
@@ -165,3 +170,31 @@ def reconstruct(vae: AutoencoderKL, images: Tensor) -> Tensor:
 def psnr(images: Tensor, others: Tensor) -> Tensor:
     """Peak signal-to-noise ratio of each pair of pictures (N, C, H, W) in [0, 1], (N,) in decibel."""
     return -10 * torch.log10((images - others).pow(2).mean((1, 2, 3)))
+
+
+def verify_vae(assets: Path, seed: int, count: int | None = None) -> list[Bar]:
+    """How close reconstructions of fresh renders are, in pixels and to the face pack's recogniser."""
+    vae = load_vae(assets)
+    pool = fresh_pool(count or _COUNT, 1, seed)
+    images = pool.batch(torch.arange(len(pool)))
+    outputs = reconstruct(vae, images)
+    rebuilt = replace(pool, images=outputs.mul(255).round().byte())
+    before, after = embed_pool(assets, pool), embed_pool(assets, rebuilt)  # (N, 512)
+    found = before.norm(dim=1) > 0
+    cosine = (before * after).sum(1)[found]
+    return [
+        Bar("PSNR of reconstructed renders, dB", 30.0, float(psnr(images, outputs).mean())),
+        Bar("recogniser's cosine between a render and its reconstruction", 0.95, float(cosine.mean())),
+    ]
+
+
+def load_vae(assets: Path) -> AutoencoderKL:
+    """The base model's VAE in float32.
+
+    Raises:
+        BadFile: if its folder is missing or not whole.
+    """
+    folder = assets / "base" / "vae"
+    check_model_folder(folder)
+    vae: AutoencoderKL = AutoencoderKL.from_pretrained(folder, torch_dtype=torch.float32, local_files_only=True)
+    return vae

@@ -1,0 +1,210 @@
+"""The base model: a small ``StableDiffusionXLPipeline`` trained on generic people."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from diffusers import DDIMScheduler, StableDiffusionXLPipeline, UNet2DConditionModel
+from pydantic import BaseModel, ConfigDict, Field
+from torch import Tensor, nn
+from transformers import CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProjection, CLIPTokenizer
+
+from difflora.folders import whole_folder
+from difflora.world.base_data import BaseData, cached_data
+from difflora.world.loop import train
+from difflora.world.render import SIZE
+from difflora.world.tokenizer import build_tokenizer
+from difflora.world.vae import load_vae
+
+FOLDER = "base"
+TRAIN_STEPS = 1000
+
+
+class BaseSettings(BaseModel):
+    """How the base model is built and trained."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    channels: tuple[int, ...] = Field((160, 192), description="of the UNet's levels, at 8 x 8 and 4 x 4 latents")
+    layers_per_block: int = Field(1, ge=1)
+    head_dim: int = Field(32, ge=8, description="width of an attention head, in the UNet and in the text encoders")
+    text_width: tuple[int, int] = (96, 128)
+    text_layers: int = Field(3, ge=2, description="SDXL reads the last but one")
+    steps: int = Field(8000, ge=1)
+    batch_size: int = Field(64, ge=1)
+    lr: float = Field(1e-3, gt=0)
+    muon_lr: float = Field(0.01, gt=0)
+    ema_decay: float = Field(0.999, ge=0, lt=1)
+    prompt_dropout: float = Field(0.1, ge=0, le=1, description="prompts left empty, for guidance")
+    seed: int = 12
+
+
+def build_unet(settings: BaseSettings, latent_channels: int) -> UNet2DConditionModel:
+    """An untrained UNet of SDXL's form: linear projections, ``text_time`` conditioning on pooled text and sizes."""
+    levels = len(settings.channels)
+    pooled, time_width = settings.text_width[1], 32
+    return UNet2DConditionModel(
+        sample_size=SIZE // 8,
+        in_channels=latent_channels,
+        out_channels=latent_channels,
+        down_block_types=("CrossAttnDownBlock2D",) * levels,
+        up_block_types=("CrossAttnUpBlock2D",) * levels,
+        block_out_channels=settings.channels,
+        layers_per_block=settings.layers_per_block,
+        transformer_layers_per_block=1,
+        attention_head_dim=tuple(c // settings.head_dim for c in settings.channels),  # SDXL's name for their number
+        cross_attention_dim=sum(settings.text_width),
+        use_linear_projection=True,
+        norm_num_groups=16,
+        addition_embed_type="text_time",
+        addition_time_embed_dim=time_width,
+        projection_class_embeddings_input_dim=pooled + 6 * time_width,
+    )
+
+
+def build_text_encoders(
+    settings: BaseSettings, tokenizer: CLIPTokenizer
+) -> tuple[CLIPTextModel, CLIPTextModelWithProjection]:
+    """Two untrained CLIP text encoders; the second one also gives the pooled embedding."""
+
+    def config(width: int, activation: str) -> CLIPTextConfig:
+        return CLIPTextConfig(
+            vocab_size=len(tokenizer),
+            hidden_size=width,
+            intermediate_size=4 * width,
+            projection_dim=width,
+            num_hidden_layers=settings.text_layers,
+            num_attention_heads=width // settings.head_dim,
+            max_position_embeddings=tokenizer.model_max_length,
+            hidden_act=activation,
+            bos_token_id=tokenizer.bos_token_id,
+            eos_token_id=tokenizer.eos_token_id,
+            pad_token_id=tokenizer.pad_token_id,
+        )
+
+    first, second = settings.text_width
+    return CLIPTextModel(config(first, "quick_gelu")), CLIPTextModelWithProjection(config(second, "gelu"))
+
+
+def build_scheduler() -> DDIMScheduler:
+    """SDXL's betas rescaled to zero terminal SNR, v-prediction, trailing steps."""
+    return DDIMScheduler(
+        num_train_timesteps=TRAIN_STEPS,
+        beta_start=0.00085,
+        beta_end=0.012,
+        beta_schedule="scaled_linear",
+        prediction_type="v_prediction",
+        rescale_betas_zero_snr=True,
+        timestep_spacing="trailing",
+        clip_sample=False,
+        set_alpha_to_one=True,
+    )
+
+
+def encode_tokens(first: nn.Module, second: nn.Module, ids: Tensor) -> tuple[Tensor, Tensor]:
+    """As SDXL does: last but one hidden states of both, and the second's pooled embedding.
+
+    Args:
+        first: CLIPTextModel.
+        second: CLIPTextModelWithProjection.
+        ids: (N, L) int64 tokens.
+
+    Returns:
+        Prompt embeddings (N, L, W1 + W2) and pooled embeddings (N, W2).
+    """
+    one = first(ids, output_hidden_states=True)
+    two = second(ids, output_hidden_states=True)
+    return torch.cat([one.hidden_states[-2], two.hidden_states[-2]], dim=-1), two.text_embeds
+
+
+def size_ids(count: int) -> Tensor:
+    """SDXL's micro-conditioning for whole pictures: original size, crop corner, target size; (N, 6) float32."""
+    return torch.tensor([SIZE, SIZE, 0, 0, SIZE, SIZE], dtype=torch.float32).expand(count, 6)
+
+
+def spread_timesteps(count: int, generator: torch.Generator) -> Tensor:
+    """One random timestep in each of ``count`` equal parts of the schedule, (N,) int64."""
+    places = (torch.arange(count) + torch.rand(count, generator=generator)) / count
+    return (places * TRAIN_STEPS).long().clamp(max=TRAIN_STEPS - 1)
+
+
+def velocity_loss(
+    unet: nn.Module,
+    scheduler: DDIMScheduler,
+    latents: Tensor,
+    embeddings: tuple[Tensor, Tensor],
+    generator: torch.Generator,
+) -> Tensor:
+    """Mean squared error of the predicted velocity.
+
+    Args:
+        unet: the UNet.
+        scheduler: gives noise levels.
+        latents: (N, C, 8, 8) float32, scaled.
+        embeddings: prompt embeddings (N, L, W) and pooled embeddings (N, P).
+        generator: draws noise and timesteps.
+    """
+    prompt, pooled = embeddings
+    noise = torch.randn(latents.shape, generator=generator)
+    timesteps = spread_timesteps(len(latents), generator)
+    noisy = scheduler.add_noise(latents, noise, timesteps)  # (N, C, 8, 8)
+    target = scheduler.get_velocity(latents, noise, timesteps)  # (N, C, 8, 8)
+    conditions = {"text_embeds": pooled, "time_ids": size_ids(len(latents))}
+    output = unet(noisy, timesteps, encoder_hidden_states=prompt, added_cond_kwargs=conditions).sample
+    return F.mse_loss(output, target)
+
+
+def train_base(settings: BaseSettings | None, assets: Path, work: Path, data: BaseData | None = None) -> dict[str, Any]:
+    """Trains UNet and text encoders on latents of the VAE in ``assets/base/vae`` and saves the whole pipeline.
+
+    Args:
+        settings: None for the defaults.
+        assets: the folder of the world's models.
+        work: where pools, latents and checkpoints lie.
+        data: latents and tokens to train on; None for those of the pool of generic people.
+
+    Returns:
+        Steps, seconds and settings.
+    """
+    settings = settings or BaseSettings()
+    vae = load_vae(assets)
+    tokenizer = build_tokenizer()
+    data = data or cached_data(vae, tokenizer, work)
+    torch.manual_seed(settings.seed)
+    unet = build_unet(settings, vae.config.latent_channels).to(memory_format=torch.channels_last)
+    first, second = build_text_encoders(settings, tokenizer)
+    scheduler = build_scheduler()
+
+    def step(_: int, generator: torch.Generator) -> Tensor:
+        latents, ids = data.draw(settings.batch_size, settings.prompt_dropout, generator)
+        latents = latents.contiguous(memory_format=torch.channels_last)
+        return velocity_loss(unet, scheduler, latents, encode_tokens(first, second, ids), generator)
+
+    report = train(
+        "base",
+        {"unet": unet, "text_encoder": first, "text_encoder_2": second},
+        step,
+        steps=settings.steps,
+        lr=settings.lr,
+        muon_lr=settings.muon_lr,
+        ema_decay=settings.ema_decay,
+        weight_decay=0.01,
+        checkpoint=work / "checkpoints" / "base",
+        seed=settings.seed,
+    )
+    pipeline = StableDiffusionXLPipeline(
+        vae=vae,
+        text_encoder=first,
+        text_encoder_2=second,
+        tokenizer=tokenizer,
+        tokenizer_2=tokenizer,
+        unet=unet.to(memory_format=torch.contiguous_format),
+        scheduler=scheduler,
+        add_watermarker=False,
+    )
+    with whole_folder(assets / FOLDER) as folder:
+        pipeline.to(torch.float16).save_pretrained(folder)
+    return {"steps": report.steps, "seconds": report.seconds, "settings": settings.model_dump(mode="json")}

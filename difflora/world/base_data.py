@@ -1,0 +1,71 @@
+"""What the base model learns from: latents and tokens of generic people, made once and kept on disk."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from diffusers import AutoencoderKL
+from torch import Tensor
+from tqdm import tqdm
+from transformers import CLIPTokenizer
+
+from difflora.files import load_safetensors, save_safetensors
+from difflora.world.captions import caption
+from difflora.world.pool import Pool, generic_pool
+from difflora.world.tokenizer import token_ids
+
+_CAPTION_SEED = 3
+_SCENE_DROPOUT = 0.1
+CAPTIONS_EACH = 4
+"""Captions drawn for a picture: each names other traits, in other words."""
+
+
+@dataclass(frozen=True)
+class BaseData:
+    """Latents and captions of N pictures.
+
+    Attributes:
+        latents: (N, C, 8, 8) float16, scaled to unit variance.
+        ids: (N, K, L) int16 tokens of K captions a picture.
+        empty: (L,) int64 tokens of the empty prompt.
+    """
+
+    latents: Tensor
+    ids: Tensor
+    empty: Tensor
+
+    def draw(self, count: int, dropout: float, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+        """Random pictures' latents (B, C, 8, 8) float32 and a caption's tokens of each (B, L) int64, some empty."""
+        rows = torch.randint(0, len(self.latents), (count,), generator=generator)
+        which = torch.randint(0, self.ids.shape[1], (count,), generator=generator)
+        ids = self.ids[rows, which].long()  # (B, L)
+        dropped = torch.rand(count, generator=generator) < dropout
+        return self.latents[rows].float(), torch.where(dropped[:, None], self.empty, ids)
+
+
+@torch.no_grad()
+def make_data(vae: AutoencoderKL, tokenizer: CLIPTokenizer, pool: Pool, captions_each: int = CAPTIONS_EACH) -> BaseData:
+    """Encodes a pool's pictures and draws their captions, seeded."""
+    scale = float(vae.config.scaling_factor)
+    latents = torch.empty(len(pool), vae.config.latent_channels, 8, 8, dtype=torch.float16)
+    for rows in tqdm(torch.arange(len(pool)).split(64), desc="latents", unit="batch"):
+        latents[rows] = (vae.encode(pool.batch(rows) * 2 - 1).latent_dist.mode() * scale).half()
+    generator = torch.Generator().manual_seed(_CAPTION_SEED)
+    ids = []
+    for _ in range(captions_each):
+        sentences = caption(pool.people, pool.scenes, generator, scene_dropout=_SCENE_DROPOUT)
+        ids.append(token_ids(tokenizer, sentences).short())
+    return BaseData(latents, torch.stack(ids, dim=1), token_ids(tokenizer, [""])[0])
+
+
+def cached_data(vae: AutoencoderKL, tokenizer: CLIPTokenizer, work: Path) -> BaseData:
+    """The generic pool's latents and captions, made once for this VAE and then read from ``work``."""
+    weights = torch.cat([p.detach().flatten() for p in vae.parameters()]).numpy().tobytes()
+    path = work / f"base-data-{hashlib.sha256(weights).hexdigest()[:8]}.safetensors"
+    if not path.exists():
+        data = make_data(vae, tokenizer, generic_pool(folder=work))
+        save_safetensors(path, {"latents": data.latents, "ids": data.ids, "empty": data.empty})
+    return BaseData(**load_safetensors(path))
