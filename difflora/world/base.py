@@ -28,7 +28,7 @@ class BaseSettings(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    channels: tuple[int, ...] = Field((160, 192), description="of the UNet's levels, at 8 x 8 and 4 x 4 latents")
+    channels: tuple[int, ...] = Field((160, 128), description="of the UNet's levels, at 8 x 8 and 4 x 4 latents")
     layers_per_block: int = Field(1, ge=1)
     head_dim: int = Field(32, ge=8, description="width of an attention head, in the UNet and in the text encoders")
     text_width: tuple[int, int] = (96, 128)

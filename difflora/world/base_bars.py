@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -13,7 +12,7 @@ from difflora.world.bars import Bar
 from difflora.world.captions import caption
 from difflora.world.classifiers import ATTRIBUTES, load_classifiers
 from difflora.world.classifiers import FOLDER as CLASSIFIERS
-from difflora.world.faces.pack import embed_pool
+from difflora.world.faces.pack import embed_images
 from difflora.world.frechet import frechet_distance
 from difflora.world.generate import generate, load_base
 from difflora.world.pool import Pool, fresh_pool
@@ -27,7 +26,7 @@ def verify_base(assets: Path, seed: int, count: int | None = None) -> list[Bar]:
     pool = fresh_pool(count or _COUNT, 1, seed)
     prompts = caption(pool.people, pool.scenes, torch.Generator().manual_seed(seed))
     drawn = generate(load_base(assets), prompts, seed)  # (N, 3, 64, 64)
-    embeddings = embed_pool(assets, replace(pool, images=drawn.mul(255).round().byte()))  # (N, 512)
+    embeddings = embed_images(assets, drawn)  # (N, 512)
     found = embeddings.norm(dim=1) > 0
     agreement = _agreement(assets, drawn, pool)
     return [

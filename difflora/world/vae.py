@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +13,7 @@ from torch import Tensor
 
 from difflora.folders import check_model_folder, whole_folder
 from difflora.world.bars import Bar
-from difflora.world.faces.pack import embed_pool
+from difflora.world.faces.pack import embed_images
 from difflora.world.loop import train
 from difflora.world.pool import Pool, fresh_pool, generic_pool
 from difflora.world.render import SIZE
@@ -178,8 +177,7 @@ def verify_vae(assets: Path, seed: int, count: int | None = None) -> list[Bar]:
     pool = fresh_pool(count or _COUNT, 1, seed)
     images = pool.batch(torch.arange(len(pool)))
     outputs = reconstruct(vae, images)
-    rebuilt = replace(pool, images=outputs.mul(255).round().byte())
-    before, after = embed_pool(assets, pool), embed_pool(assets, rebuilt)  # (N, 512)
+    before, after = embed_images(assets, images), embed_images(assets, outputs)  # (N, 512)
     found = before.norm(dim=1) > 0
     cosine = (before * after).sum(1)[found]
     return [

@@ -14,7 +14,6 @@ from torch import Tensor
 
 from difflora.errors import BadFile
 from difflora.world.faces import DET_SIZE, PACK_NAME
-from difflora.world.pool import Pool
 
 PACK_FILES = ("detector.onnx", "recogniser.onnx")
 
@@ -99,12 +98,12 @@ def to_bgr(image: Tensor) -> np.ndarray[Any, np.dtype[np.uint8]]:
     return np.ascontiguousarray(image.permute(1, 2, 0).flip(-1).numpy())
 
 
-def embed_pool(assets: Path, pool: Pool) -> Tensor:
+def embed_images(assets: Path, images: Tensor) -> Tensor:
     """Unit embeddings of the best face in each picture, by ``FaceAnalysis`` alone; zeros where it finds none.
 
     Args:
         assets: folder of the embedded world's assets.
-        pool: N pictures.
+        images: (N, 3, H, W), uint8 or float in [0, 1], RGB.
 
     Returns:
         (N, 512) float32.
@@ -113,8 +112,8 @@ def embed_pool(assets: Path, pool: Pool) -> Tensor:
         BadFile: if the pack is missing or broken.
     """
     app = load_pack(assets)
-    output = torch.zeros(len(pool), 512)
-    for i, image in enumerate(pool.images):
+    output = torch.zeros(len(images), 512)
+    for i, image in enumerate(images):
         faces = app.get(to_bgr(image))
         if faces:
             best = max(faces, key=lambda face: float(face.det_score))

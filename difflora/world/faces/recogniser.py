@@ -18,7 +18,7 @@ from difflora.world.faces.augment import training_crops
 from difflora.world.faces.export import export_onnx, open_session
 from difflora.world.faces.layers import ConvNorm, LinearNorm, channels_last, folded
 from difflora.world.faces.metrics import verification
-from difflora.world.faces.pack import PACK_FILES, embed_pool, pack_folder
+from difflora.world.faces.pack import PACK_FILES, embed_images, pack_folder
 from difflora.world.loop import train
 from difflora.world.pool import Pool, fresh_pool, people_pool
 
@@ -215,7 +215,7 @@ def verify_recogniser(assets: Path, seed: int, count: int | None = None) -> list
     bars = [Bar("recogniser: TAR@FAR 1%, true landmarks", float("nan"), true.tar)]
     if not (pack_folder(assets) / PACK_FILES[0]).exists():
         return bars
-    whole = verification(embed_pool(assets, pool), pool.identity)
+    whole = verification(embed_images(assets, pool.images), pool.identity)
     return [
         Bar("recogniser: TAR@FAR 1% through FaceAnalysis", 0.98, whole.tar),
         *bars,
