@@ -25,7 +25,7 @@ def load_base(assets: Path) -> StableDiffusionXLPipeline:
         raise BadFile(f"{folder}: no base model here; give --assets, or make it with `difflora world train base`")
     try:
         pipeline = StableDiffusionXLPipeline.from_pretrained(
-            folder, torch_dtype=torch.float32, local_files_only=True, use_safetensors=True
+            folder, dtype=torch.float32, local_files_only=True, use_safetensors=True
         )
     except (OSError, ValueError, RuntimeError) as error:
         raise BadFile(

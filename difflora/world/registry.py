@@ -68,8 +68,8 @@ MODELS: tuple[WorldModel, ...] = (
         "base",
         "the base text-to-image model",
         "A `StableDiffusionXLPipeline`: two CLIP text encoders, a UNet with SDXL's `text_time` conditioning, trained "
-        "on generic people (each picture another identity) with captions whose identity traits are dropped at random, by "
-        "v-prediction with zero terminal SNR.",
+        "on generic people (each picture another identity) with captions whose identity traits are dropped at random, "
+        "by v-prediction with zero terminal SNR.",
         "difflora.world.base",
         ("base/*",),
         verified_with=("vae", "detector", "recogniser", "classifiers"),

@@ -1,0 +1,45 @@
+from __future__ import annotations
+
+import pytest
+
+from difflora.errors import BadParameter
+from difflora.world.registry import GROUPS, MODELS, names, owner_of, resolve
+
+
+def test_order_of_training() -> None:
+    expected = ["vae", "base", "detector", "recogniser", "judge", "clip", "dino", "classifiers"]
+    assert [model.name for model in resolve(())] == expected
+    assert [model.name for model in resolve(["clip", "faces", "vae"])] == ["vae", "detector", "recogniser", "clip"]
+
+
+def test_unknown_name_lists_the_known() -> None:
+    with pytest.raises(BadParameter, match=r"no model is named 'unet'; there are: vae, base, .*, faces"):
+        resolve(["vae", "unet"])
+
+
+def test_groups_and_needs_name_models() -> None:
+    known = {model.name for model in MODELS}
+    for members in GROUPS.values():
+        assert set(members) <= known
+    for model in MODELS:
+        assert set(model.verified_with) | set(model.rewrites) <= known
+    assert len(names()) == len(set(names()))
+
+
+@pytest.mark.parametrize(
+    ("path", "owner"),
+    [
+        ("base/vae/config.json", "vae"),
+        ("base/unet/diffusion_pytorch_model.safetensors", "base"),
+        ("base/model_index.json", "base"),
+        ("insightface/models/world/det_world.onnx", "detector"),
+        ("insightface/models/world/w600k.onnx", "recogniser"),
+        ("clip/model.safetensors", "clip"),
+        ("evaluation/recogniser/model.safetensors", "judge"),
+        ("evaluation/dino/config.json", "dino"),
+        ("evaluation/classifiers/config.json", "classifiers"),
+        ("notes.txt", None),
+    ],
+)
+def test_every_file_has_one_owner(path: str, owner: str | None) -> None:
+    assert owner_of(path) == owner
