@@ -68,7 +68,7 @@ class _Block(nn.Module):
         self.scale = nn.Parameter(torch.full((width,), 0.1))
 
     def forward(self, x: Tensor) -> Tensor:
-        y = self.spread(x).permute(0, 2, 3, 1)  # (N, H, W, C)
+        y: Tensor = self.spread(x).permute(0, 2, 3, 1)  # (N, H, W, C)
         y = self.network(self.norm(y)) * self.scale
         return x + y.permute(0, 3, 1, 2)
 
