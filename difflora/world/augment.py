@@ -72,3 +72,28 @@ def jitter_colour(images: Tensor, generator: torch.Generator, *, amount: float =
     tint = _uniform((n, 3, 1, 1), -amount / 2, amount / 2, generator)
     grain = torch.randn(images.shape, generator=generator) * _uniform((n, 1, 1, 1), 0.0, noise, generator)
     return (images * gain + offset + tint + grain).clamp(0, 1)
+
+
+def random_crops(
+    images: Tensor, side: int, area: tuple[float, float], generator: torch.Generator, *, flip: bool = True
+) -> Tensor:
+    """Cuts a random square out of each picture and scales it to ``side`` pixels.
+
+    Args:
+        images: (N, 3, H, H) float32.
+        side: sides of the crops in pixels.
+        area: least and largest fraction of the picture's area.
+        generator: draws the places and sizes.
+        flip: whether half of the crops are mirrored left to right.
+
+    Returns:
+        (N, 3, side, side) float32.
+    """
+    n = len(images)
+    extent = _uniform((n,), area[0], area[1], generator).sqrt()  # side of the crop, as a fraction
+    centre = _uniform((n, 2), -1.0, 1.0, generator) * (1 - extent)[:, None]
+    mirror = torch.where(torch.rand(n, generator=generator) < 0.5, -1.0, 1.0) if flip else torch.ones(n)
+    theta = torch.zeros(n, 2, 3)
+    theta[:, 0, 0], theta[:, 1, 1], theta[:, :, 2] = extent * mirror, extent, centre
+    grid = F.affine_grid(theta, [n, 3, side, side], align_corners=False)  # (N, side, side, 2)
+    return F.grid_sample(images, grid, padding_mode="reflection", align_corners=False)
