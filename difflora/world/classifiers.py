@@ -96,7 +96,7 @@ class AttributeClassifier(ModelMixin, ConfigMixin):
     def __init__(
         self, attributes: Mapping[str, Sequence[str]], channels: Sequence[int] = (24, 48, 96), maps: int = 4
     ) -> None:
-        super().__init__()  # type: ignore[no-untyped-call]
+        super().__init__()
         first, second, third = channels
         self.stem = nn.Sequential(nn.Conv2d(3, first, 5, 2, 2, bias=False), nn.BatchNorm2d(first), nn.ReLU())
         self.blocks = nn.Sequential(_Block(first, first, 1), _Block(first, second, 2), _Block(second, third, 2))

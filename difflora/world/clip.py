@@ -95,7 +95,7 @@ def build_processor(tokenizer: CLIPTokenizer) -> CLIPProcessor:
     """CLIP's own preprocessing at 64 pixels: bicubic resize, centre crop, CLIP's mean and deviation."""
     size = {"height": SIZE, "width": SIZE}
     images = CLIPImageProcessorPil(size={"shortest_edge": SIZE}, crop_size=size)
-    return CLIPProcessor(images, tokenizer)  # type: ignore[no-untyped-call]
+    return CLIPProcessor(images, tokenizer)
 
 
 class AttributeHeads(nn.Module):
@@ -203,9 +203,9 @@ def load_clip(folder: Path) -> tuple[CLIPModel, CLIPProcessor]:
     model = CLIPModel.from_pretrained(folder, local_files_only=True, use_safetensors=True)
     model.train(False)
     # Through the Auto class, which takes the PIL processors where torchvision is missing.
-    images = AutoImageProcessor.from_pretrained(folder, local_files_only=True)  # type: ignore[no-untyped-call]
+    images = AutoImageProcessor.from_pretrained(folder, local_files_only=True)
     tokenizer = CLIPTokenizer.from_pretrained(folder, local_files_only=True)
-    return model, CLIPProcessor(images, tokenizer)  # type: ignore[no-untyped-call]
+    return model, CLIPProcessor(images, tokenizer)
 
 
 @torch.no_grad()

@@ -17,7 +17,7 @@ _COEFFICIENTS = (
 
 
 def orthogonalise(matrices: Tensor) -> Tensor:
-    """The nearest semi-orthogonal matrices, roughly: singular values are brought near 1.
+    """The nearest semi-orthogonal matrices, roughly: large singular values come between 0.7 and 2, tiny ones grow.
 
     Args:
         matrices: (K, M, N) float32.
@@ -31,7 +31,8 @@ def orthogonalise(matrices: Tensor) -> Tensor:
     for a, b, c in _COEFFICIENTS:
         gram = x @ x.mT  # (K, R, R)
         x = torch.baddbmm(x, torch.baddbmm(gram, gram, gram, beta=b, alpha=c), x, beta=a)
-    return x.mT if tall else x
+    result: Tensor = x.mT if tall else x
+    return result
 
 
 class Muon(torch.optim.Optimizer):

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from difflora.errors import BadParameter, DiffLoRAError
 from difflora.world.bars import Bar
@@ -25,6 +25,7 @@ class WorldModel:
         title: a few words for tables and the model card.
         about: what it is and how it was trained, for the model card.
         module: the module that holds ``train_<name>`` and ``verify_<name>``; imported when one is asked for.
+        bars: the module that holds ``verify_<name>`` where it is another one.
         files: patterns of its files, relative to the assets folder; a file belongs to the first model that matches.
         verified_with: the models that its bars are measured with, besides itself.
         rewrites: the models whose files its training writes too.
@@ -35,23 +36,24 @@ class WorldModel:
     about: str
     module: str
     files: tuple[str, ...]
+    bars: str = ""
     verified_with: tuple[str, ...] = ()
     rewrites: tuple[str, ...] = ()
 
     @property
     def train(self) -> Train:
         """``train_<name>(settings, assets, work)``; it gives steps, seconds and settings."""
-        return self._function("train")  # type: ignore[no-any-return]
+        return cast(Train, self._function("train", self.module))
 
     @property
     def verify(self) -> Verify:
         """``verify_<name>(assets, seed, count)``; it gives the model's bars."""
-        return self._function("verify")  # type: ignore[no-any-return]
+        return cast(Verify, self._function("verify", self.bars or self.module))
 
-    def _function(self, kind: str) -> Any:
-        function = getattr(importlib.import_module(self.module), f"{kind}_{self.name}", None)
+    def _function(self, kind: str, module: str) -> object:
+        function: object = getattr(importlib.import_module(module), f"{kind}_{self.name}", None)
         if function is None:
-            raise DiffLoRAError(f"{self.module} has no {kind}_{self.name}: this model cannot be made here")
+            raise DiffLoRAError(f"{module} has no {kind}_{self.name}: this model cannot be made here")
         return function
 
 
@@ -62,7 +64,7 @@ MODELS: tuple[WorldModel, ...] = (
         "An `AutoencoderKL` of SDXL's shape, 64x64 pixels to 8x8 latents, trained on renders of generic people.",
         "difflora.world.vae",
         ("base/vae/*",),
-        verified_with=("recogniser",),
+        verified_with=("detector", "recogniser"),
     ),
     WorldModel(
         "base",
@@ -72,7 +74,8 @@ MODELS: tuple[WorldModel, ...] = (
         "by v-prediction with zero terminal SNR.",
         "difflora.world.base",
         ("base/*",),
-        verified_with=("vae", "detector", "recogniser", "classifiers"),
+        bars="difflora.world.base_bars",
+        verified_with=("vae", "detector", "recogniser", "classifiers", "dino"),
         rewrites=("vae",),
     ),
     WorldModel(

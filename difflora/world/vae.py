@@ -194,5 +194,5 @@ def load_vae(assets: Path) -> AutoencoderKL:
     """
     folder = assets / "base" / "vae"
     check_model_folder(folder)
-    vae: AutoencoderKL = AutoencoderKL.from_pretrained(folder, torch_dtype=torch.float32, local_files_only=True)
+    vae: AutoencoderKL = AutoencoderKL.from_pretrained(folder, dtype=torch.float32, local_files_only=True)
     return vae

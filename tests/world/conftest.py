@@ -41,6 +41,8 @@ class FakeWorld:
             setattr(module, f"train_{model.name}", self._trainer(model.name))
             setattr(module, f"verify_{model.name}", self._verifier(model.name))
             monkeypatch.setitem(sys.modules, model.module, module)
+            if model.bars:
+                monkeypatch.setitem(sys.modules, model.bars, module)
 
     def _trainer(self, name: str) -> Any:
         def train(settings: Any, assets: Path, work: Path) -> dict[str, Any]:

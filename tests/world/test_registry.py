@@ -1,9 +1,11 @@
 from __future__ import annotations
 
+import inspect
+
 import pytest
 
 from difflora.errors import BadParameter
-from difflora.world.registry import GROUPS, MODELS, names, owner_of, resolve
+from difflora.world.registry import GROUPS, MODELS, WorldModel, names, owner_of, resolve
 
 
 def test_order_of_training() -> None:
@@ -43,3 +45,11 @@ def test_groups_and_needs_name_models() -> None:
 )
 def test_every_file_has_one_owner(path: str, owner: str | None) -> None:
     assert owner_of(path) == owner
+
+
+@pytest.mark.parametrize("model", MODELS, ids=lambda model: model.name)
+def test_every_model_can_be_trained_and_measured(model: WorldModel) -> None:
+    assert callable(model.train)
+    assert callable(model.verify)
+    assert list(inspect.signature(model.train).parameters)[:3] == ["settings", "assets", "work"]
+    assert list(inspect.signature(model.verify).parameters) == ["assets", "seed", "count"]
