@@ -6,7 +6,6 @@ embedding = encoder.encode([photo], strict=True).embeddings[0]
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,7 +15,7 @@ import numpy as np
 
 from difflora.encoders.pictures import Picture, to_rgb
 from difflora.errors import BadImage
-from difflora.world.faces.pack import open_pack
+from difflora.world.faces.pack import open_pack, without_warnings
 
 Array = np.ndarray[Any, np.dtype[np.float32]]
 Pixels = np.ndarray[Any, np.dtype[np.uint8]]
@@ -113,8 +112,7 @@ class InsightFaceEncoder:
     def _crop(self, pixels: Pixels, face: Face) -> Pixels:
         from insightface.utils import face_align
 
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", FutureWarning)  # of skimage, about InsightFace's own call
+        with without_warnings():
             crop: Pixels = face_align.norm_crop(pixels, landmark=face.landmarks, image_size=self.crop_size)
         return crop
 

@@ -52,6 +52,7 @@ def _people(n: int) -> tuple[list[np.ndarray], list[tuple[np.ndarray, np.ndarray
     return pictures, [(b.numpy(), p.numpy()) for b, p in zip(pool.boxes, pool.landmarks, strict=True)]
 
 
+@pytest.mark.filterwarnings("ignore::FutureWarning")
 def test_batches_equal_insightface_one_by_one(encoder: InsightFaceEncoder) -> None:
     pictures, faces = _people(5)
     crops, single = [], []

@@ -48,7 +48,7 @@ class ConvNorm(nn.Module):
 
 
 class LinearNorm(nn.Module):
-    """A linear layer and BatchNorm without scale, the end of an ArcFace network."""
+    """A linear layer and BatchNorm, the end of an ArcFace network."""
 
     def __init__(self, inputs: int, outputs: int) -> None:
         super().__init__()

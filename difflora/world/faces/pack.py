@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import io
+import warnings
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -74,6 +76,14 @@ def _line(error: Exception) -> str:
     return str(error).splitlines()[0] if str(error) else type(error).__name__
 
 
+@contextlib.contextmanager
+def without_warnings() -> Iterator[None]:
+    """Silences scikit-image's notice that InsightFace aligns by a call that is to be renamed."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", FutureWarning)
+        yield
+
+
 def load_pack(assets: str | Path, *, det_thresh: float = 0.5) -> Any:
     """The embedded world's pack as a prepared ``FaceAnalysis``, on the CPU.
 
@@ -114,7 +124,8 @@ def embed_images(assets: Path, images: Tensor) -> Tensor:
     app = load_pack(assets)
     output = torch.zeros(len(images), 512)
     for i, image in enumerate(images):
-        faces = app.get(to_bgr(image))
+        with without_warnings():
+            faces = app.get(to_bgr(image))
         if faces:
             best = max(faces, key=lambda face: float(face.det_score))
             output[i] = torch.from_numpy(best.embedding)

@@ -46,6 +46,7 @@ def test_folding_changes_nothing() -> None:
         torch.testing.assert_close(flat(crops), model(crops), atol=1e-4, rtol=1e-4)
 
 
+@pytest.mark.filterwarnings("ignore::FutureWarning")
 def test_insightface_runs_a_tiny_training(tmp_path: Path) -> None:
     model_zoo = pytest.importorskip("insightface.model_zoo")
     pool = fresh_pool(4, 3, 7)
