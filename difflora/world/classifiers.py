@@ -182,8 +182,14 @@ def train_classifiers(
         return torch.stack(losses).sum()
 
     report = train(
-        "classifiers", {"model": model}, step, steps=settings.steps, lr=settings.lr, seed=settings.seed,
-        checkpoint=work / "checkpoints" / "classifiers", weight_decay=0.02,
+        "classifiers",
+        {"model": model},
+        step,
+        steps=settings.steps,
+        lr=settings.lr,
+        seed=settings.seed,
+        checkpoint=work / "checkpoints" / "classifiers",
+        weight_decay=0.02,
     )
     with whole_folder(assets / FOLDER) as folder:
         model.to(memory_format=torch.contiguous_format).eval().save_pretrained(folder)
@@ -196,7 +202,10 @@ def verify_classifiers(assets: Path, seed: int, count: int | None = None) -> lis
     pool = fresh_pool(count or _COUNT, 1, seed)
     found = model.predict(pool.batch(torch.arange(len(pool))))
     return [
-        Bar(f"{name.replace('_', ' ')} classifier right on renders", _GOAL,
-            float((found[name] == pool.scenes.index(name)).float().mean()))
+        Bar(
+            f"{name.replace('_', ' ')} classifier right on renders",
+            _GOAL,
+            float((found[name] == pool.scenes.index(name)).float().mean()),
+        )
         for name in ATTRIBUTES
     ]

@@ -175,7 +175,13 @@ def train_clip(settings: ClipSettings | None, assets: Path, work: Path, pool: Po
 
     modules = {"model": model, "image": image_heads, "patch": patch_heads, "text": text_heads}
     report = train(
-        "clip", modules, step, steps=settings.steps, lr=settings.lr, seed=settings.seed, weight_decay=0.05,
+        "clip",
+        modules,
+        step,
+        steps=settings.steps,
+        lr=settings.lr,
+        seed=settings.seed,
+        weight_decay=0.05,
         checkpoint=work / "checkpoints" / "clip",
     )
     with torch.no_grad():

@@ -48,6 +48,10 @@ def cached_caption_ids(tokenizer: CLIPTokenizer, pool: Pool, seed: int, folder: 
 def _first(pool: Pool, count: int) -> Pool:
     rows = slice(count)
     return Pool(
-        pool.images[rows], pool.boxes[rows], pool.landmarks[rows], pool.people[rows], pool.scenes[rows],
+        pool.images[rows],
+        pool.boxes[rows],
+        pool.landmarks[rows],
+        pool.people[rows],
+        pool.scenes[rows],
         pool.identity[rows],
     )

@@ -63,8 +63,12 @@ class DinoNet(nn.Module):
         super().__init__()
         width = settings.hidden_size
         config = ViTConfig(
-            image_size=SIZE, patch_size=settings.patch_size, hidden_size=width, intermediate_size=2 * width,
-            num_hidden_layers=settings.layers, num_attention_heads=max(1, width // 32),
+            image_size=SIZE,
+            patch_size=settings.patch_size,
+            hidden_size=width,
+            intermediate_size=2 * width,
+            num_hidden_layers=settings.layers,
+            num_attention_heads=max(1, width // 32),
         )
         self.backbone = ViTModel(config, add_pooling_layer=False)
         self.project = nn.Sequential(nn.Linear(width, 2 * width), nn.GELU(), nn.Linear(2 * width, 64))
@@ -173,8 +177,15 @@ def train_dino(settings: DinoSettings | None, assets: Path, work: Path, pool: Po
         return dino_loss(targets, scores, small)
 
     report = train(
-        "dino", {"student": student, "teacher": teacher}, step, steps=settings.steps, lr=settings.lr,
-        seed=settings.seed, weight_decay=0.04, grad_clip=3.0, checkpoint=work / "checkpoints" / "dino",
+        "dino",
+        {"student": student, "teacher": teacher},
+        step,
+        steps=settings.steps,
+        lr=settings.lr,
+        seed=settings.seed,
+        weight_decay=0.04,
+        grad_clip=3.0,
+        checkpoint=work / "checkpoints" / "dino",
     )
     student.load_state_dict(teacher.weights())
     with whole_folder(assets / FOLDER) as folder:

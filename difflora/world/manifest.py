@@ -116,6 +116,11 @@ def list_files(assets: Path, model: str) -> list[FileRecord]:
     ]
 
 
+def stored_models(assets: Path) -> set[str]:
+    """The names of the models that have files in an assets folder, listed or not."""
+    return {owner for path in _stored(assets) if (owner := owner_of(path)) is not None}
+
+
 def check_manifest(assets: Path) -> Manifest:
     """Compares every stored file with the manifest and gives the manifest.
 

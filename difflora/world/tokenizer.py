@@ -85,8 +85,13 @@ def _tokenizer(merges: list[tuple[str, str]]) -> CLIPTokenizer:
     tokens = [*symbols, *(s + _SUFFIX for s in symbols), *dict.fromkeys(a + b for a, b in merges), START, END]
     vocabulary = {token: i for i, token in enumerate(tokens)}
     return CLIPTokenizer(
-        vocab=vocabulary, merges=merges, model_max_length=MAX_LENGTH,
-        unk_token=END, bos_token=START, eos_token=END, pad_token=END,
+        vocab=vocabulary,
+        merges=merges,
+        model_max_length=MAX_LENGTH,
+        unk_token=END,
+        bos_token=START,
+        eos_token=END,
+        pad_token=END,
     )
 
 

@@ -9,9 +9,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from difflora.errors import BadParameter
+from difflora.errors import BadFile, BadParameter
 from difflora.world.bars import Bar
-from difflora.world.manifest import record_bars
+from difflora.world.manifest import record_bars, stored_models
 from difflora.world.pool import GENERIC_SEED, PEOPLE_SEED
 from difflora.world.registry import resolve
 
@@ -54,8 +54,13 @@ def run_verifications(names: Sequence[str], assets: Path, seed: int, count: int 
         BadFile: if a model that a bar needs is missing.
     """
     check_seed(seed, count)
-    rows = []
-    for model in resolve(names):
+    models, stored, rows = resolve(names), stored_models(assets), []
+    for model in models:
+        for needed in (model.name, *model.verified_with):
+            if needed not in stored:
+                why = "" if needed == model.name else f", which {model.name} is measured with"
+                raise BadFile(f"{assets}: no files of {needed}{why}; `difflora world train {needed}` makes them")
+    for model in models:
         logger.info("measuring %s with seed %d", model.name, seed)
         rows += [Row(model.name, bar) for bar in model.verify(assets, seed, count)]
     return rows

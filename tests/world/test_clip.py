@@ -92,8 +92,13 @@ def test_transformers_reloads_the_folder(trained: Path, recwarn: pytest.Warnings
     assert not loading["unexpected_keys"]
     processor = AutoProcessor.from_pretrained(trained / FOLDER)  # type: ignore[no-untyped-call]
     picture = fresh_pool(1, 1, 5).images[0]
-    inputs = processor(text=["a man", "a woman"], images=[picture.permute(1, 2, 0).numpy()], return_tensors="pt",
-                       padding="max_length", truncation=True)
+    inputs = processor(
+        text=["a man", "a woman"],
+        images=[picture.permute(1, 2, 0).numpy()],
+        return_tensors="pt",
+        padding="max_length",
+        truncation=True,
+    )
     assert inputs["pixel_values"].shape == (1, 3, 64, 64)
     mean = torch.tensor(processor.image_processor.image_mean)
     deviation = torch.tensor(processor.image_processor.image_std)

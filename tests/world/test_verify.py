@@ -10,7 +10,7 @@ import pytest
 from rich.console import Console
 
 from difflora.cli import main
-from difflora.errors import BadParameter, DiffLoRAError
+from difflora.errors import BadFile, BadParameter, DiffLoRAError
 from difflora.world.report import print_rows
 from difflora.world.training import train_models
 from difflora.world.verify import goal_in_words, rows_as_json, run_verifications
@@ -31,7 +31,7 @@ def test_seeds_and_counts_that_cannot_measure(tmp_path: Path, seed: int, count: 
 
 def test_json_and_table(tmp_path: Path, fake_world: Any) -> None:
     fake_world.figures["vae"] = 0.5
-    train_models(["vae"], tmp_path, tmp_path / "work", verify=False)
+    train_models(["vae", "faces"], tmp_path, tmp_path / "work", verify=False)
     rows = run_verifications(["vae"], tmp_path, 9)
     plain = json.loads(json.dumps(rows_as_json(rows, 9, None), allow_nan=False))
     assert plain["passed"] is False
@@ -47,6 +47,15 @@ def test_json_and_table(tmp_path: Path, fake_world: Any) -> None:
     assert "at most 0.1" in lines[1]
     assert "yes" in lines[1]
     assert "12.5" in lines[2]
+
+
+def test_what_is_missing_is_said_before_anything_is_measured(tmp_path: Path, fake_world: Any) -> None:
+    with pytest.raises(BadFile, match="no files of clip; `difflora world train clip`"):
+        run_verifications(["clip"], tmp_path / "nowhere", 9)
+    train_models(["vae", "clip", "detector"], tmp_path, tmp_path / "work", verify=False)
+    with pytest.raises(BadFile, match="no files of recogniser, which vae is measured with"):
+        run_verifications(["clip", "vae"], tmp_path, 9)
+    assert fake_world.verified == []
 
 
 def test_goal_in_words() -> None:
@@ -81,6 +90,7 @@ def test_record_writes_the_figures_down(tmp_path: Path, fake_world: Any) -> None
 
 
 def test_a_model_without_code_is_named(tmp_path: Path, fake_world: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    train_models(["dino"], tmp_path, tmp_path / "work", verify=False)
     monkeypatch.delattr(sys.modules["difflora.world.dino"], "verify_dino")
     with pytest.raises(DiffLoRAError, match=r"difflora\.world\.dino has no verify_dino"):
         run_verifications(["dino"], tmp_path, 9)
