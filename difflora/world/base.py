@@ -195,16 +195,17 @@ def train_base(settings: BaseSettings | None, assets: Path, work: Path, data: Ba
         checkpoint=work / "checkpoints" / "base",
         seed=settings.seed,
     )
+    # diffusers reads float16 files as float32; transformers keeps the type it finds, so text encoders stay float32.
     pipeline = StableDiffusionXLPipeline(
-        vae=vae,
+        vae=vae.half(),
         text_encoder=first,
         text_encoder_2=second,
         tokenizer=tokenizer,
         tokenizer_2=tokenizer,
-        unet=unet.to(memory_format=torch.contiguous_format),
+        unet=unet.to(memory_format=torch.contiguous_format).half(),
         scheduler=scheduler,
         add_watermarker=False,
     )
     with whole_folder(assets / FOLDER) as folder:
-        pipeline.to(torch.float16).save_pretrained(folder)
+        pipeline.save_pretrained(folder)
     return {"steps": report.steps, "seconds": report.seconds, "settings": settings.model_dump(mode="json")}

@@ -193,6 +193,6 @@ def load_vae(assets: Path) -> AutoencoderKL:
         BadFile: if its folder is missing or not whole.
     """
     folder = assets / "base" / "vae"
-    check_model_folder(folder)
+    check_model_folder(folder, "diffusion_pytorch_model.safetensors")
     vae: AutoencoderKL = AutoencoderKL.from_pretrained(folder, dtype=torch.float32, local_files_only=True)
     return vae

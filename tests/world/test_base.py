@@ -1,0 +1,105 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+from diffusers import StableDiffusionXLPipeline
+
+from difflora.errors import BadFile
+from difflora.world.base import (
+    BaseSettings,
+    build_scheduler,
+    build_text_encoders,
+    encode_tokens,
+    spread_timesteps,
+    train_base,
+)
+from difflora.world.base_bars import verify_base
+from difflora.world.base_data import BaseData, make_data
+from difflora.world.generate import generate, load_base
+from difflora.world.pool import fresh_pool
+from difflora.world.tokenizer import build_tokenizer, token_ids
+from difflora.world.vae import VaeSettings, load_vae, train_vae
+
+ASSETS = Path(__file__).parents[2] / "assets" / "embedded"
+TINY = BaseSettings(
+    channels=(32, 32), head_dim=16, text_width=(16, 32), text_layers=2, steps=3, batch_size=4, prompt_dropout=0.5
+)
+
+
+@pytest.fixture(scope="module")
+def assets(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A tiny VAE and a tiny base, trained for three steps."""
+    root = tmp_path_factory.mktemp("base")
+    pool = fresh_pool(12, 1, 3)
+    vae_settings = VaeSettings(latent_channels=4, channels=(8, 8, 16, 16), steps=2, batch_size=4)
+    train_vae(vae_settings, root / "assets", root / "work", pool)
+    data = make_data(load_vae(root / "assets"), build_tokenizer(), pool, captions_each=2)
+    report = train_base(TINY, root / "assets", root / "work", data)
+    assert report["steps"] == 3
+    return root / "assets"
+
+
+def test_plain_diffusers_loads_and_draws(assets: Path) -> None:
+    pipeline = StableDiffusionXLPipeline.from_pretrained(assets / "base")
+    pipeline.set_progress_bar_config(disable=True)
+    pictures = pipeline("a photo of a man, smiling", num_inference_steps=2, output_type="np").images
+    assert pictures.shape == (1, 64, 64, 3)
+    assert pipeline.unet.config.addition_embed_type == "text_time"
+    assert pipeline.scheduler.config.prediction_type == "v_prediction"
+
+
+def test_a_picture_depends_on_its_seed_and_prompt_not_on_its_batch(assets: Path) -> None:
+    pipeline = load_base(assets)
+    prompts = ["a photo of a man", "a photo of a woman, laughing", "a photo of a man"]
+    together = generate(pipeline, prompts, 5, steps=2)
+    assert together.shape == (3, 3, 64, 64)
+    torch.testing.assert_close(together[1:2], generate(pipeline, prompts[1:2], 6, steps=2), atol=2e-3, rtol=0)
+    assert not torch.equal(together[0], together[2])
+
+
+def test_the_schedule_ends_in_pure_noise() -> None:
+    assert build_scheduler().alphas_cumprod[-1].item() == pytest.approx(0, abs=1e-6)
+
+
+def test_timesteps_are_spread_over_the_whole_schedule() -> None:
+    timesteps = spread_timesteps(100, torch.Generator().manual_seed(0))
+    assert torch.equal(timesteps // 10, torch.arange(100))
+
+
+def test_embeddings_are_those_of_the_pipeline(assets: Path) -> None:
+    pipeline = load_base(assets)
+    prompt = "a photo of a woman, wearing glasses and a red shirt"
+    expected, _, pooled, _ = pipeline.encode_prompt(prompt, do_classifier_free_guidance=False)
+    ids = token_ids(pipeline.tokenizer, [prompt])
+    own, own_pooled = encode_tokens(pipeline.text_encoder, pipeline.text_encoder_2, ids)
+    torch.testing.assert_close(own, expected)
+    torch.testing.assert_close(own_pooled, pooled)
+
+
+def test_the_pooled_embedding_reads_the_end_of_the_sentence() -> None:
+    tokenizer = build_tokenizer()
+    first, second = build_text_encoders(TINY, tokenizer)
+    ids = token_ids(tokenizer, ["a man, smiling", "a man, sad"])
+    _, pooled = encode_tokens(first, second, ids)
+    assert not torch.allclose(pooled[0], pooled[1])
+
+
+def test_some_prompts_are_left_empty() -> None:
+    data = BaseData(torch.zeros(5, 4, 8, 8).half(), torch.ones(5, 2, 6).short(), torch.zeros(6).long())
+    latents, ids = data.draw(1000, 0.25, torch.Generator().manual_seed(0))
+    assert latents.dtype == torch.float32
+    assert 0.2 < (ids == 0).all(1).float().mean().item() < 0.3
+
+
+def test_a_missing_vae_or_base_is_named(tmp_path: Path) -> None:
+    with pytest.raises(BadFile, match="vae"):
+        train_base(TINY, tmp_path, tmp_path)
+    with pytest.raises(BadFile, match="base"):
+        load_base(tmp_path)
+
+
+@pytest.mark.skipif(not (ASSETS / "MANIFEST.json").is_file(), reason="the world's models are not stored here")
+def test_bars_at_reduced_size() -> None:
+    assert [bar for bar in verify_base(ASSETS, seed=77, count=64) if not bar.passed] == []

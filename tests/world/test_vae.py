@@ -1,0 +1,65 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+from diffusers import AutoencoderKL
+
+from difflora.errors import BadFile
+from difflora.world.pool import fresh_pool
+from difflora.world.vae import VaeSettings, build_vae, load_vae, psnr, reconstruct, train_vae, vae_loss, verify_vae
+
+ASSETS = Path(__file__).parents[2] / "assets" / "embedded"
+TINY = VaeSettings(latent_channels=4, channels=(8, 8, 16, 16), steps=3, batch_size=4)
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    root = tmp_path_factory.mktemp("vae")
+    report = train_vae(TINY, root / "assets", root / "work", fresh_pool(12, 1, 3))
+    assert report["steps"] == 3
+    assert report["settings"]["latent_channels"] == 4
+    return root / "assets"
+
+
+def test_it_is_an_autoencoder_kl_with_eight_pixels_a_latent(trained: Path) -> None:
+    vae = load_vae(trained)
+    assert isinstance(vae, AutoencoderKL)
+    assert vae.dtype == torch.float32
+    assert vae.encode(torch.zeros(2, 3, 64, 64)).latent_dist.mean.shape == (2, 4, 8, 8)
+    assert reconstruct(vae, torch.rand(2, 3, 64, 64)).shape == (2, 3, 64, 64)
+
+
+def test_scaled_latents_are_centred_with_unit_variance(trained: Path) -> None:
+    vae = load_vae(trained)
+    images = fresh_pool(12, 1, 3).batch(torch.arange(12))
+    latents = vae.encode(images * 2 - 1).latent_dist.mode() * vae.config.scaling_factor
+    assert latents.std().item() == pytest.approx(1, abs=0.05)
+    assert latents.mean((0, 2, 3)).abs().max().item() < 0.05
+
+
+def test_errors_inside_the_face_count_more() -> None:
+    vae = build_vae(TINY)
+    pixels = torch.zeros(1, 3, 64, 64)
+    pixels[:, :, 20:40, 20:40] = 1.0
+
+    def loss(box: list[float]) -> float:
+        return vae_loss(vae, pixels, torch.tensor([box]), torch.Generator().manual_seed(0), TINY).item()
+
+    assert loss([20, 20, 40, 40]) > 1.2 * loss([0, 0, 15, 15])
+
+
+def test_psnr_of_a_known_error() -> None:
+    images = torch.full((2, 3, 8, 8), 0.5)
+    assert psnr(images, images + 0.1).tolist() == pytest.approx([20.0, 20.0], abs=1e-3)
+
+
+def test_a_missing_folder_is_named(tmp_path: Path) -> None:
+    with pytest.raises(BadFile, match="vae"):
+        load_vae(tmp_path)
+
+
+@pytest.mark.skipif(not (ASSETS / "MANIFEST.json").is_file(), reason="the world's models are not stored here")
+def test_bars_at_reduced_size() -> None:
+    assert [bar for bar in verify_vae(ASSETS, seed=77, count=48) if not bar.passed] == []
