@@ -68,13 +68,18 @@ def train_models(
     for path in (assets, work):
         if path.exists() and not path.is_dir():
             raise BadParameter(f"{path} is not a folder: give one, or a name that is free")
-    manifest = read_manifest(assets) if (assets / MANIFEST).exists() else Manifest()
+    manifest = _read_or_begin(assets)
     for model in models:
         with time_limit(limit_s):
             facts = model.train(None, assets, work)
-        manifest = _with_training(manifest, model, facts, assets)
+        # Read anew: another model may have been trained beside this one meanwhile.
+        manifest = _with_training(_read_or_begin(assets), model, facts, assets)
         _write(assets, manifest)
     return _measure(models, assets, manifest, seed, count) if verify else manifest
+
+
+def _read_or_begin(assets: Path) -> Manifest:
+    return read_manifest(assets) if (assets / MANIFEST).exists() else Manifest()
 
 
 def record_rows(rows: Sequence[Row], assets: Path, seed: int) -> Manifest:
