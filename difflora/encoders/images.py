@@ -68,7 +68,7 @@ class _FolderEncoder:
         raise NotImplementedError
 
     def _processor(self, config: dict[str, Any]) -> Any:
-        return AutoImageProcessor.from_pretrained(self.folder, local_files_only=True)  # type: ignore[no-untyped-call]
+        return AutoImageProcessor.from_pretrained(self.folder, local_files_only=True)
 
     def _from_pretrained(self, kind: Any, **options: Any) -> Any:
         """The model of class ``kind``; weights that the folder lacks are an error, never left at random."""

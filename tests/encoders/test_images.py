@@ -92,7 +92,7 @@ def test_clip_features_are_those_of_the_whole_model(tmp_path: Path) -> None:
 def test_half_precision_folders_compute_in_single(tmp_path: Path) -> None:
     folder = tmp_path / "half"
     model = ViTModel(ViTConfig(**VISION), add_pooling_layer=False)
-    model.to(torch.float16)  # type: ignore[arg-type]
+    model.to(torch.float16)
     model.save_pretrained(folder)
     ViTImageProcessorPil(size={"height": 32, "width": 32}).save_pretrained(folder)
     assert DinoEncoder(folder)(_pictures()).dtype == torch.float32

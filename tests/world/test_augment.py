@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 
-from difflora.world.augment import jitter_colour, jitter_place, soften
+from difflora.world.augment import jitter_colour, jitter_place, random_crops, soften
 
 
 def _generator(seed: int = 0) -> torch.Generator:
@@ -49,3 +49,16 @@ def test_jitter_colour_stays_in_range() -> None:
     changed = jitter_colour(torch.rand(8, 3, 64, 64, generator=_generator(1)), _generator(2), amount=0.3, noise=0.3)
     assert float(changed.min()) >= 0
     assert float(changed.max()) <= 1
+
+
+def test_random_crops_come_from_inside_the_picture() -> None:
+    across = torch.linspace(0, 1, 64).expand(50, 3, 64, 64)  # the value is the place
+    crops = random_crops(across, 24, (0.1, 0.4), _generator(4))
+    assert crops.shape == (50, 3, 24, 24)
+    width = crops[:, 0, 0].amax(dim=1) - crops[:, 0, 0].amin(dim=1)
+    assert float(width.min()) > 0.25
+    assert float(width.max()) < 0.7
+    rising = (crops[:, 0, 0, -1] > crops[:, 0, 0, 0]).float().mean()
+    assert 0.25 < float(rising) < 0.75  # half are mirrored
+    whole = random_crops(across, 64, (1.0, 1.0), _generator(4), flip=False)
+    assert torch.allclose(whole, across, atol=1e-4)

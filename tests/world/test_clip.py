@@ -90,7 +90,7 @@ def test_transformers_reloads_the_folder(trained: Path, recwarn: pytest.Warnings
     model, loading = loaded
     assert not loading["missing_keys"]
     assert not loading["unexpected_keys"]
-    processor = AutoProcessor.from_pretrained(trained / FOLDER)  # type: ignore[no-untyped-call]
+    processor = AutoProcessor.from_pretrained(trained / FOLDER)
     picture = fresh_pool(1, 1, 5).images[0]
     inputs = processor(
         text=["a man", "a woman"],

@@ -91,7 +91,7 @@ def test_transformers_reloads_the_folder(trained: Path) -> None:
     model, loading = loaded
     assert not loading["missing_keys"]
     assert not loading["unexpected_keys"]
-    processor = AutoImageProcessor.from_pretrained(trained / FOLDER)  # type: ignore[no-untyped-call]
+    processor = AutoImageProcessor.from_pretrained(trained / FOLDER)
     picture = fresh_pool(1, 1, 5).images[0]
     inputs = processor(images=[picture.permute(1, 2, 0).numpy()], return_tensors="pt")
     assert torch.allclose(inputs["pixel_values"][0], picture.float() / 127.5 - 1, atol=1e-4)
