@@ -52,7 +52,7 @@ def test_initialisation_leaves_the_global_generator_alone() -> None:
 
 
 def test_training_lowers_the_loss_on_a_few_pictures(tmp_path: Path) -> None:
-    settings = ClassifierSettings(channels=(8, 16, 16), steps=40, batch_size=8, lr=5e-3)
+    settings = ClassifierSettings(channels=(8, 16, 16), steps=60, batch_size=16, lr=5e-3)
     pool = fresh_pool(8, 1, 4)
     train_classifiers(settings, tmp_path / "assets", tmp_path / "work", pool)
     found = load_classifiers(tmp_path / "assets" / FOLDER).predict(pool.batch(torch.arange(8)))
