@@ -13,9 +13,9 @@ from typing import Any
 
 import numpy as np
 
+from difflora.encoders.pack import open_pack, without_warnings
 from difflora.encoders.pictures import Picture, to_rgb
 from difflora.errors import BadImage
-from difflora.world.faces.pack import open_pack, without_warnings
 
 Array = np.ndarray[Any, np.dtype[np.float32]]
 Pixels = np.ndarray[Any, np.dtype[np.uint8]]

@@ -11,11 +11,11 @@ import torch
 from PIL import Image
 
 from difflora.encoders.faces import InsightFaceEncoder
+from difflora.encoders.pack import open_pack
 from difflora.encoders.pictures import to_rgb
 from difflora.errors import BadFile, BadImage
 from difflora.world.faces.detector import DetectorSettings, build_detector, export_detector
 from difflora.world.faces.layers import folded
-from difflora.world.faces.pack import open_pack
 from difflora.world.faces.recogniser import RecogniserSettings, build_recogniser, export_recogniser
 from difflora.world.pool import fresh_pool
 

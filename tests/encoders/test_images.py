@@ -26,16 +26,33 @@ from transformers.models.vit.image_processing_pil_vit import ViTImageProcessorPi
 from difflora.encoders.images import CLIPImageEncoder, DinoEncoder, as_pictures
 from difflora.errors import BadFile, BadImage
 
-VISION: dict[str, Any] = {"hidden_size": 16, "intermediate_size": 32, "num_hidden_layers": 1, "num_attention_heads": 2,
-                          "image_size": 32, "patch_size": 8}
+VISION: dict[str, Any] = {
+    "hidden_size": 16,
+    "intermediate_size": 32,
+    "num_hidden_layers": 1,
+    "num_attention_heads": 2,
+    "image_size": 32,
+    "patch_size": 8,
+}
 # The processor files of openai/clip-vit-large-patch14, facebook/dinov2-base and facebook/dino-vits16, at 32 pixels.
-COMMON = {"do_resize": True, "do_normalize": True, "resample": 3, "image_mean": [0.5, 0.4, 0.3],
-          "image_std": [0.2, 0.2, 0.2]}
+COMMON = {
+    "do_resize": True,
+    "do_normalize": True,
+    "resample": 3,
+    "image_mean": [0.5, 0.4, 0.3],
+    "image_std": [0.2, 0.2, 0.2],
+}
 PROCESSORS: dict[str, dict[str, Any]] = {
-    "clip": COMMON | {"feature_extractor_type": "CLIPFeatureExtractor", "size": 32, "crop_size": 32,
-                      "do_center_crop": True},
-    "dinov2": COMMON | {"image_processor_type": "BitImageProcessor", "size": {"shortest_edge": 36},
-                        "crop_size": {"height": 32, "width": 32}, "do_center_crop": True, "do_convert_rgb": True},
+    "clip": COMMON
+    | {"feature_extractor_type": "CLIPFeatureExtractor", "size": 32, "crop_size": 32, "do_center_crop": True},
+    "dinov2": COMMON
+    | {
+        "image_processor_type": "BitImageProcessor",
+        "size": {"shortest_edge": 36},
+        "crop_size": {"height": 32, "width": 32},
+        "do_center_crop": True,
+        "do_convert_rgb": True,
+    },
     "vit": COMMON | {"feature_extractor_type": "ViTFeatureExtractor", "size": 32},
 }
 
@@ -123,8 +140,10 @@ def test_faulty_folders_are_named(tmp_path: Path) -> None:
         DinoEncoder(folder)
 
 
-@pytest.mark.parametrize("bad", [np.zeros((4, 4, 3)), np.zeros((4, 4), np.uint8), np.zeros((3, 4, 4), np.uint8),
-                                 np.zeros((0, 4, 3), np.uint8)])
+@pytest.mark.parametrize(
+    "bad",
+    [np.zeros((4, 4, 3)), np.zeros((4, 4), np.uint8), np.zeros((3, 4, 4), np.uint8), np.zeros((0, 4, 3), np.uint8)],
+)
 def test_what_is_no_picture_is_refused(bad: Any) -> None:
     with pytest.raises(BadImage, match=r"image 1: .*give \(H, W, 3\) uint8"):
         as_pictures([Image.new("L", (4, 4)), bad])
