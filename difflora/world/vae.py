@@ -31,14 +31,16 @@ class VaeSettings(BaseModel):
 
     latent_channels: int = Field(32, ge=1)
     channels: tuple[int, int, int, int] = (16, 32, 64, 128)
-    steps: int = Field(5500, ge=1)
+    steps: int = Field(8000, ge=1)
     batch_size: int = Field(8, ge=1)
     lr: float = Field(2e-3, gt=0)
     muon_lr: float = Field(0.02, gt=0)
     ema_decay: float = Field(0.998, ge=0, lt=1)
     face_weight: float = Field(2.0, ge=0, description="how much more an error inside the face's box counts")
+    feature_weight: float = Field(8.0, ge=0, description="how much more one at the eyes, the nose or the mouth counts")
+    l1_weight: float = Field(1.0, ge=0, description="weight of the L1 loss, which keeps what has little contrast")
     kl_weight: float = Field(1e-6, ge=0, description="weight of the KL term; small, as in Stable Diffusion")
-    edge_weight: float = Field(0.5, ge=0, description="weight of the L1 loss on differences of neighbouring pixels")
+    edge_weight: float = Field(1.0, ge=0, description="weight of the L1 loss on differences of neighbouring pixels")
     seed: int = 11
 
 
@@ -72,39 +74,53 @@ def build_vae(settings: VaeSettings) -> AutoencoderKL:
 
 
 def vae_loss(
-    vae: AutoencoderKL, pixels: Tensor, boxes: Tensor, generator: torch.Generator, settings: VaeSettings
+    vae: AutoencoderKL, pixels: Tensor, weight: Tensor, generator: torch.Generator, settings: VaeSettings
 ) -> Tensor:
     """Squared and absolute error, absolute error of neighbouring differences, and KL.
 
     Args:
         vae: the autoencoder.
         pixels: (N, 3, H, W) in [-1, 1].
-        boxes: (N, 4) the faces' boxes in pixels, inside which errors count more.
+        weight: (N, 1, H, W) how much an error counts, by ``importance``.
         generator: draws the posterior's noise.
         settings: the weights of the terms.
     """
     posterior = vae.encode(pixels).latent_dist
     latents = posterior.mean + posterior.std * torch.randn(posterior.mean.shape, generator=generator)
-    weight = 1 + settings.face_weight * _inside(boxes, pixels.shape[-1])  # (N, 1, H, W)
-    weight = weight / weight.mean()
     error = vae.decode(latents).sample - pixels  # (N, 3, H, W)
     across = (error.diff(dim=-1).abs() * weight[..., 1:]).mean()
     down = (error.diff(dim=-2).abs() * weight[..., 1:, :]).mean()
     loss: Tensor = (
         4 * (error.pow(2) * weight).mean()
-        + 0.25 * (error.abs() * weight).mean()
+        + settings.l1_weight * (error.abs() * weight).mean()
         + settings.edge_weight * (across + down) / 2
         + settings.kl_weight * posterior.kl().mean()
     )
     return loss
 
 
-def _inside(boxes: Tensor, size: int) -> Tensor:
-    """Ones where a pixel's centre is in the picture's box, (N, 1, size, size) float32."""
-    place = torch.arange(size) + 0.5
+def importance(boxes: Tensor, landmarks: Tensor, settings: VaeSettings) -> Tensor:
+    """How much an error counts at each pixel: more in a face, most at its features; the mean over all is 1.
+
+    Args:
+        boxes: (N, 4) the faces' boxes in pixels.
+        landmarks: (N, 5, 2) eyes, nose and mouth corners in pixels.
+        settings: the weights.
+
+    Returns:
+        (N, 1, 64, 64) float32.
+    """
+    place = torch.arange(SIZE) + 0.5
     x = (place >= boxes[:, 0:1]) & (place < boxes[:, 2:3])  # (N, W)
     y = (place >= boxes[:, 1:2]) & (place < boxes[:, 3:4])  # (N, H)
-    return (y[:, None, :, None] & x[:, None, None, :]).float()
+    inside = (y[:, :, None] & x[:, None, :]).float()  # (N, H, W)
+    points = torch.cat([landmarks, landmarks[:, 3:].mean(1, keepdim=True)], dim=1)  # (N, 6, 2), with the mouth's middle
+    reach = 0.12 * (boxes[:, 2] - boxes[:, 0])[:, None, None]  # (N, 1, 1)
+    across = torch.exp(-(((place - points[..., 0:1]) / reach) ** 2) / 2)  # (N, 6, W)
+    down = torch.exp(-(((place - points[..., 1:2]) / reach) ** 2) / 2)  # (N, 6, H)
+    features = (down[..., :, None] * across[..., None, :]).amax(1)  # (N, H, W)
+    weight = 1 + settings.face_weight * inside + settings.feature_weight * features
+    return (weight / weight.mean())[:, None]
 
 
 def _centre(vae: AutoencoderKL, images: Tensor) -> None:
@@ -137,7 +153,8 @@ def train_vae(settings: VaeSettings | None, assets: Path, work: Path, pool: Pool
     def step(_: int, generator: torch.Generator) -> Tensor:
         rows = torch.randint(0, len(pictures), (settings.batch_size,), generator=generator)
         pixels = (pictures.batch(rows) * 2 - 1).contiguous(memory_format=torch.channels_last)
-        return vae_loss(vae, pixels, pictures.boxes[rows], generator, settings)
+        weight = importance(pictures.boxes[rows], pictures.landmarks[rows], settings)
+        return vae_loss(vae, pixels, weight, generator, settings)
 
     report = train(
         "vae",

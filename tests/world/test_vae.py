@@ -8,7 +8,7 @@ from diffusers import AutoencoderKL
 
 from difflora.errors import BadFile
 from difflora.world.pool import fresh_pool
-from difflora.world.vae import VaeSettings, build_vae, load_vae, psnr, reconstruct, train_vae, vae_loss, verify_vae
+from difflora.world.vae import VaeSettings, importance, load_vae, psnr, reconstruct, train_vae, verify_vae
 
 ASSETS = Path(__file__).parents[2] / "assets" / "embedded"
 TINY = VaeSettings(latent_channels=4, channels=(8, 8, 16, 16), steps=3, batch_size=4)
@@ -39,15 +39,13 @@ def test_scaled_latents_are_centred_with_unit_variance(trained: Path) -> None:
     assert latents.mean((0, 2, 3)).abs().max().item() < 0.05
 
 
-def test_errors_inside_the_face_count_more() -> None:
-    vae = build_vae(TINY)
-    pixels = torch.zeros(1, 3, 64, 64)
-    pixels[:, :, 20:40, 20:40] = 1.0
-
-    def loss(box: list[float]) -> float:
-        return vae_loss(vae, pixels, torch.tensor([box]), torch.Generator().manual_seed(0), TINY).item()
-
-    assert loss([20, 20, 40, 40]) > 1.2 * loss([0, 0, 15, 15])
+def test_errors_count_most_at_the_features_and_least_outside_the_face() -> None:
+    landmarks = torch.tensor([[[26.0, 28.0], [38.0, 28.0], [32.0, 34.0], [27.0, 40.0], [37.0, 40.0]]])
+    weight = importance(torch.tensor([[20.0, 16.0, 44.0, 48.0]]), landmarks, TINY)
+    assert weight.shape == (1, 1, 64, 64)
+    assert weight.mean().item() == pytest.approx(1)
+    mouth, cheek, outside = weight[0, 0, 39, 32], weight[0, 0, 46, 21], weight[0, 0, 5, 5]
+    assert mouth > 2 * cheek > 2 * outside
 
 
 def test_psnr_of_a_known_error() -> None:
