@@ -23,7 +23,7 @@ demo: $(READY) ## draw people with the embedded base model into outputs/
 	@echo "open outputs/people.png"
 
 test: $(READY) ## run the tests, without a network and without a GPU
-	$(BIN)/python -m pytest -n auto -m "not gpu"
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto -m "not gpu"
 
 lint: $(READY) ## ruff's rules and format, and mypy in strict mode
 	$(BIN)/ruff check .
