@@ -51,9 +51,10 @@ class ClipSettings(BaseModel):
     vision_layers: int = Field(4, ge=1)
     text_layers: int = Field(2, ge=1)
     projection_dim: int = Field(128, ge=8)
-    steps: int = Field(1800, ge=1)
+    steps: int = Field(1200, ge=1)
     batch_size: int = Field(128, ge=2)
     lr: float = Field(1e-3, gt=0)
+    muon_lr: float | None = Field(0.01, gt=0)
     attribute_weight: float = Field(0.5, ge=0, description="weight of the attribute heads' loss")
     seed: int = 41
 
@@ -180,6 +181,7 @@ def train_clip(settings: ClipSettings | None, assets: Path, work: Path, pool: Po
         step,
         steps=settings.steps,
         lr=settings.lr,
+        muon_lr=settings.muon_lr,
         seed=settings.seed,
         weight_decay=0.05,
         checkpoint=work / "checkpoints" / "clip",

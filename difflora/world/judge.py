@@ -36,10 +36,11 @@ class JudgeSettings(BaseModel):
     widths: tuple[int, int] = Field((64, 128), description="channels at 14 and 7 pixels")
     depths: tuple[int, int] = Field((1, 3), description="blocks at 14 and 7 pixels")
     expansion: int = Field(3, ge=1)
-    steps: int = Field(2000, ge=1)
+    steps: int = Field(1500, ge=1)
     people: int = Field(48, ge=2, description="persons a batch")
     images_each: int = Field(3, ge=2, description="pictures of each person in a batch")
     lr: float = Field(1.5e-3, gt=0)
+    muon_lr: float | None = Field(0.02, gt=0)
     weight_decay: float = Field(0.05, ge=0)
     temperature: float = Field(0.07, gt=0)
     landmark_noise: float = Field(0.05, ge=0)
@@ -188,6 +189,7 @@ def train_judge(
         _step(model, pool, settings),
         steps=settings.steps,
         lr=settings.lr,
+        muon_lr=settings.muon_lr,
         checkpoint=work / "checkpoints" / "judge",
         seed=settings.seed,
         ema_decay=0.99,

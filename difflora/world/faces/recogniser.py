@@ -35,9 +35,10 @@ class RecogniserSettings(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     channels: tuple[int, int, int] = Field((24, 48, 128), description="at 28, 14 and 7 pixels")
-    steps: int = Field(2000, ge=1)
+    steps: int = Field(1400, ge=1)
     batch_size: int = Field(128, ge=2)
     lr: float = Field(2e-3, gt=0)
+    muon_lr: float | None = Field(0.02, gt=0)
     weight_decay: float = Field(0.05, ge=0)
     scale: float = Field(32.0, gt=0, description="CosFace's s")
     margin: float = Field(0.3, ge=0, lt=1, description="CosFace's m, reached after margin_warmup of the steps")
@@ -155,6 +156,7 @@ def train_recogniser(
         _step(model, head, pool, settings),
         steps=settings.steps,
         lr=settings.lr,
+        muon_lr=settings.muon_lr,
         checkpoint=work / "checkpoints" / "recogniser",
         seed=settings.seed,
         weight_decay=settings.weight_decay,
