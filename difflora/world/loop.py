@@ -48,7 +48,7 @@ class TrainReport:
 
 
 def _for_muon(name: str, weight: Tensor) -> bool:
-    """Whether a weight is a hidden layer's matrix or convolution: no embedding, no head, no thin first or last layer."""
+    """Whether a weight is a hidden matrix or convolution: no embedding, no head, no thin first or last layer."""
     hidden = not any(word in name for word in ("embedding", "head"))
     return hidden and weight.dim() >= 2 and weight.shape[0] > 8 and weight.shape[1] > 8
 
