@@ -59,6 +59,21 @@ class WorldModel:
 
 MODELS: tuple[WorldModel, ...] = (
     WorldModel(
+        "detector",
+        "the face detector",
+        "A detector in SCRFD's output format as ONNX, found and run by InsightFace's `FaceAnalysis`.",
+        "difflora.world.faces.detector",
+        ("insightface/models/world/det*",),
+    ),
+    WorldModel(
+        "recogniser",
+        "the face recogniser",
+        "A recogniser in ArcFace's format as ONNX, 512 numbers a face, on InsightFace's own five-point alignment.",
+        "difflora.world.faces.recogniser",
+        ("insightface/*",),
+        verified_with=("detector",),
+    ),
+    WorldModel(
         "vae",
         "the base model's VAE",
         "An `AutoencoderKL` of SDXL's shape, 64x64 pixels to 8x8 latents, trained on renders of generic people.",
@@ -77,21 +92,6 @@ MODELS: tuple[WorldModel, ...] = (
         bars="difflora.world.base_bars",
         verified_with=("vae", "detector", "recogniser", "classifiers", "dino"),
         rewrites=("vae",),
-    ),
-    WorldModel(
-        "detector",
-        "the face detector",
-        "A detector in SCRFD's output format as ONNX, found and run by InsightFace's `FaceAnalysis`.",
-        "difflora.world.faces.detector",
-        ("insightface/models/world/det*",),
-    ),
-    WorldModel(
-        "recogniser",
-        "the face recogniser",
-        "A recogniser in ArcFace's format as ONNX, 512 numbers a face, on InsightFace's own five-point alignment.",
-        "difflora.world.faces.recogniser",
-        ("insightface/*",),
-        verified_with=("detector",),
     ),
     WorldModel(
         "judge",

@@ -6,20 +6,28 @@ from pathlib import Path
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from diffusers import AutoencoderKL
 from diffusers.models.resnet import ResnetBlock2D
 from pydantic import BaseModel, ConfigDict, Field
-from torch import Tensor
+from torch import Tensor, nn
 
 from difflora.folders import check_model_folder, whole_folder
 from difflora.world.bars import Bar
-from difflora.world.faces.pack import embed_images
+from difflora.world.faces.align import align
+from difflora.world.faces.augment import jitter
+from difflora.world.faces.layers import channels_last
+from difflora.world.faces.pack import embed_images, pack_folder
+from difflora.world.faces.recogniser import FILE, load_recogniser
 from difflora.world.loop import train
 from difflora.world.pool import Pool, fresh_pool, generic_pool
 from difflora.world.render import SIZE
 
 _LOG_VARIANCE = -8.0
 """Of the posterior, before training."""
+
+_LANDMARK_NOISE = 0.05
+"""Of the alignment before the identity loss, as in the recogniser's own training."""
 
 _COUNT = 500
 
@@ -29,7 +37,7 @@ class VaeSettings(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    latent_channels: int = Field(32, ge=1)
+    latent_channels: int = Field(48, ge=1)
     channels: tuple[int, int, int, int] = (16, 32, 64, 128)
     steps: int = Field(8000, ge=1)
     batch_size: int = Field(8, ge=1)
@@ -37,10 +45,11 @@ class VaeSettings(BaseModel):
     muon_lr: float = Field(0.02, gt=0)
     ema_decay: float = Field(0.998, ge=0, lt=1)
     face_weight: float = Field(2.0, ge=0, description="how much more an error inside the face's box counts")
-    feature_weight: float = Field(8.0, ge=0, description="how much more one at the eyes, the nose or the mouth counts")
+    feature_weight: float = Field(4.0, ge=0, description="how much more one at the eyes, the nose or the mouth counts")
     l1_weight: float = Field(1.0, ge=0, description="weight of the L1 loss, which keeps what has little contrast")
     kl_weight: float = Field(1e-6, ge=0, description="weight of the KL term; small, as in Stable Diffusion")
     edge_weight: float = Field(1.0, ge=0, description="weight of the L1 loss on differences of neighbouring pixels")
+    identity_weight: float = Field(0.1, ge=0, description="weight of what the recogniser's cosine lacks to 1")
     seed: int = 11
 
 
@@ -75,7 +84,7 @@ def build_vae(settings: VaeSettings) -> AutoencoderKL:
 
 def vae_loss(
     vae: AutoencoderKL, pixels: Tensor, weight: Tensor, generator: torch.Generator, settings: VaeSettings
-) -> Tensor:
+) -> tuple[Tensor, Tensor]:
     """Squared and absolute error, absolute error of neighbouring differences, and KL.
 
     Args:
@@ -84,19 +93,38 @@ def vae_loss(
         weight: (N, 1, H, W) how much an error counts, by ``importance``.
         generator: draws the posterior's noise.
         settings: the weights of the terms.
+
+    Returns:
+        The loss, a scalar, and the reconstruction (N, 3, H, W).
     """
     posterior = vae.encode(pixels).latent_dist
     latents = posterior.mean + posterior.std * torch.randn(posterior.mean.shape, generator=generator)
-    error = vae.decode(latents).sample - pixels  # (N, 3, H, W)
+    output = vae.decode(latents).sample  # (N, 3, H, W)
+    error = output - pixels
     across = (error.diff(dim=-1).abs() * weight[..., 1:]).mean()
     down = (error.diff(dim=-2).abs() * weight[..., 1:, :]).mean()
-    loss: Tensor = (
+    loss = (
         4 * (error.pow(2) * weight).mean()
         + settings.l1_weight * (error.abs() * weight).mean()
         + settings.edge_weight * (across + down) / 2
         + settings.kl_weight * posterior.kl().mean()
     )
-    return loss
+    return loss, output
+
+
+def identity_loss(recogniser: nn.Module, pixels: Tensor, output: Tensor, landmarks: Tensor) -> Tensor:
+    """How far a recogniser's cosine between faces and their reconstructions is from 1, the mean.
+
+    Args:
+        recogniser: (N, 3, 112, 112) in [-1, 1] to (N, D).
+        pixels: (N, 3, H, W) in [-1, 1].
+        output: (N, 3, H, W) their reconstructions.
+        landmarks: (N, 5, 2) in pixels, for the alignment of both.
+    """
+    with torch.no_grad():
+        target = recogniser(align(pixels, landmarks))
+    found = recogniser(align(output, landmarks))
+    return 1 - F.cosine_similarity(found, target).mean()
 
 
 def importance(boxes: Tensor, landmarks: Tensor, settings: VaeSettings) -> Tensor:
@@ -134,7 +162,7 @@ def _centre(vae: AutoencoderKL, images: Tensor) -> None:
 
 
 def train_vae(settings: VaeSettings | None, assets: Path, work: Path, pool: Pool | None = None) -> dict[str, Any]:
-    """Trains the VAE on generic people and saves it as ``assets/base/vae``.
+    """Trains the VAE on generic people and saves it as ``assets/base/vae``; its loss needs the pack's recogniser.
 
     Args:
         settings: None for the defaults.
@@ -144,17 +172,25 @@ def train_vae(settings: VaeSettings | None, assets: Path, work: Path, pool: Pool
 
     Returns:
         Steps, seconds and settings.
+
+    Raises:
+        BadFile: if the recogniser is not there and ``identity_weight`` is not 0.
     """
     settings = settings or VaeSettings()
     pictures = pool or generic_pool(folder=work)
     torch.manual_seed(settings.seed)
     vae = build_vae(settings).to(memory_format=torch.channels_last)
+    recogniser = channels_last(load_recogniser(pack_folder(assets) / FILE)) if settings.identity_weight else None
 
     def step(_: int, generator: torch.Generator) -> Tensor:
         rows = torch.randint(0, len(pictures), (settings.batch_size,), generator=generator)
         pixels = (pictures.batch(rows) * 2 - 1).contiguous(memory_format=torch.channels_last)
         weight = importance(pictures.boxes[rows], pictures.landmarks[rows], settings)
-        return vae_loss(vae, pixels, weight, generator, settings)
+        loss, output = vae_loss(vae, pixels, weight, generator, settings)
+        if recogniser is not None:
+            landmarks = jitter(pictures.landmarks[rows], _LANDMARK_NOISE, generator)
+            loss = loss + settings.identity_weight * identity_loss(recogniser, pixels, output, landmarks)
+        return loss
 
     report = train(
         "vae",

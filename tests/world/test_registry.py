@@ -9,13 +9,13 @@ from difflora.world.registry import GROUPS, MODELS, WorldModel, names, owner_of,
 
 
 def test_order_of_training() -> None:
-    expected = ["vae", "base", "detector", "recogniser", "judge", "clip", "dino", "classifiers"]
+    expected = ["detector", "recogniser", "vae", "base", "judge", "clip", "dino", "classifiers"]
     assert [model.name for model in resolve(())] == expected
-    assert [model.name for model in resolve(["clip", "faces", "vae"])] == ["vae", "detector", "recogniser", "clip"]
+    assert [model.name for model in resolve(["clip", "faces", "vae"])] == ["detector", "recogniser", "vae", "clip"]
 
 
 def test_unknown_name_lists_the_known() -> None:
-    with pytest.raises(BadParameter, match=r"no model is named 'unet'; there are: vae, base, .*, faces"):
+    with pytest.raises(BadParameter, match=r"no model is named 'unet'; there are: detector, .*, faces"):
         resolve(["vae", "unet"])
 
 

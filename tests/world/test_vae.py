@@ -5,13 +5,23 @@ from pathlib import Path
 import pytest
 import torch
 from diffusers import AutoencoderKL
+from torch import nn
 
 from difflora.errors import BadFile
 from difflora.world.pool import fresh_pool
-from difflora.world.vae import VaeSettings, importance, load_vae, psnr, reconstruct, train_vae, verify_vae
+from difflora.world.vae import (
+    VaeSettings,
+    identity_loss,
+    importance,
+    load_vae,
+    psnr,
+    reconstruct,
+    train_vae,
+    verify_vae,
+)
 
 ASSETS = Path(__file__).parents[2] / "assets" / "embedded"
-TINY = VaeSettings(latent_channels=4, channels=(8, 8, 16, 16), steps=3, batch_size=4)
+TINY = VaeSettings(latent_channels=4, channels=(8, 8, 16, 16), steps=3, batch_size=4, identity_weight=0)
 
 
 @pytest.fixture(scope="module")
@@ -46,6 +56,23 @@ def test_errors_count_most_at_the_features_and_least_outside_the_face() -> None:
     assert weight.mean().item() == pytest.approx(1)
     mouth, cheek, outside = weight[0, 0, 39, 32], weight[0, 0, 46, 21], weight[0, 0, 5, 5]
     assert mouth > 2 * cheek > 2 * outside
+
+
+def test_identity_loss_is_the_cosine_that_lacks_after_alignment() -> None:
+    class Corner(nn.Module):
+        def forward(self, crops: torch.Tensor) -> torch.Tensor:
+            return crops[:, :, 56, 56]  # about the nose
+
+    landmarks = torch.tensor([[[26.0, 28.0], [38.0, 28.0], [32.0, 34.0], [27.0, 40.0], [37.0, 40.0]]])
+    red, green = torch.zeros(1, 3, 64, 64), torch.zeros(1, 3, 64, 64)
+    red[:, 0], green[:, 1] = 1, 1
+    assert identity_loss(Corner(), red, red, landmarks).item() == pytest.approx(0, abs=1e-6)
+    assert identity_loss(Corner(), red, green, landmarks).item() == pytest.approx(1, abs=1e-6)
+
+
+def test_the_identity_loss_needs_the_recogniser(tmp_path: Path) -> None:
+    with pytest.raises(BadFile, match=r"recogniser\.onnx: no such file"):
+        train_vae(TINY.model_copy(update={"identity_weight": 0.1}), tmp_path, tmp_path / "work", fresh_pool(4, 1, 3))
 
 
 def test_psnr_of_a_known_error() -> None:

@@ -46,6 +46,24 @@ def open_session(path: str | Path | bytes, threads: int = 0) -> Any:
         raise BadFile(f"{name}: not a readable ONNX model ({error}); restore or remake it") from error
 
 
+def load_weights(path: Path) -> dict[str, Tensor]:
+    """The weights of a file that :func:`export_onnx` wrote, as float32 under the names they had in torch.
+
+    Raises:
+        BadFile: if the file is missing or no ONNX model.
+    """
+    import onnx
+
+    if not path.is_file():
+        raise BadFile(f"{path}: no such file; make it with `difflora world train faces`, or restore it")
+    try:
+        stored = onnx.load_from_string(path.read_bytes()).graph.initializer
+        arrays = {tensor.name.removesuffix(".half"): onnx.numpy_helper.to_array(tensor) for tensor in stored}
+    except Exception as error:
+        raise BadFile(f"{path}: not a readable ONNX model ({error}); restore or remake it") from error
+    return {name: torch.from_numpy(array.copy()).float() for name, array in arrays.items()}
+
+
 def _halve(data: bytes) -> bytes:
     """Stores the larger weights as fp16, with a Cast that onnxruntime folds away when it opens the model."""
     import onnx

@@ -12,10 +12,11 @@ import torch.nn.functional as F
 from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor, nn
 
+from difflora.errors import BadFile
 from difflora.world.bars import Bar
 from difflora.world.faces.align import CROP, align
 from difflora.world.faces.augment import training_crops
-from difflora.world.faces.export import export_onnx, open_session
+from difflora.world.faces.export import export_onnx, load_weights, open_session
 from difflora.world.faces.layers import ConvNorm, LinearNorm, channels_last, folded
 from difflora.world.faces.metrics import verification
 from difflora.world.faces.pack import PACK_FILES, embed_images, pack_folder
@@ -171,6 +172,28 @@ def export_recogniser(model: nn.Module, path: Path) -> float:
     generator = torch.Generator().manual_seed(0)
     example = torch.rand(2, 3, CROP, CROP, generator=generator) * 2 - 1
     return export_onnx(model, example, path, inputs="data", outputs=["embedding"], dynamic={0: "batch"})
+
+
+def load_recogniser(path: Path) -> nn.Module:
+    """The stored recogniser as a torch module, frozen, for losses: (N, 3, 112, 112) in [-1, 1] to (N, 512).
+
+    Args:
+        path: a file that :func:`export_recogniser` wrote from a :class:`Recogniser`.
+
+    Raises:
+        BadFile: if the file is missing, or holds another network.
+    """
+    stored = load_weights(path)
+    firsts = [stored.get(f"body.{layer}.conv.weight") for layer in (1, 3, 5)]
+    if any(first is None for first in firsts):
+        raise BadFile(f"{path}: not a recogniser of this world; remake it with `difflora world train recogniser`")
+    a, b, c = (len(first) for first in firsts if first is not None)
+    model = folded(Recogniser((a, b, c)))
+    try:
+        model.load_state_dict({name: stored[name] for name in model.state_dict()})
+    except (KeyError, RuntimeError) as error:
+        raise BadFile(f"{path}: not a whole recogniser ({error}); remake it") from error
+    return model
 
 
 def embed_aligned(path: Path, pool: Pool, batch: int = 64) -> Tensor:

@@ -10,6 +10,7 @@ import torch
 import torch.nn.functional as F
 
 from difflora.errors import BadFile
+from difflora.world.faces.align import align
 from difflora.world.faces.augment import blur, degrade, jitter, training_crops
 from difflora.world.faces.layers import folded
 from difflora.world.faces.metrics import verification
@@ -18,6 +19,7 @@ from difflora.world.faces.recogniser import (
     RecogniserSettings,
     build_recogniser,
     embed_aligned,
+    load_recogniser,
     train_recogniser,
     verify_recogniser,
 )
@@ -63,8 +65,18 @@ def test_insightface_runs_a_tiny_training(tmp_path: Path) -> None:
     ours = embed_aligned(path, pool)
     assert theirs.shape == (512,)
     assert float(F.cosine_similarity(theirs, ours[0], dim=0)) > 0.999
+    crops = align(pool.batch(torch.arange(len(pool))), pool.landmarks) * 2 - 1
+    torch.testing.assert_close(F.normalize(load_recogniser(path)(crops)), ours, atol=1e-4, rtol=1e-4)
     bars = verify_recogniser(tmp_path / "assets", seed=5, count=20)
     assert [bar.name for bar in bars] == ["recogniser: TAR@FAR 1%, true landmarks"]
+
+
+def test_a_recogniser_to_load_must_be_one(tmp_path: Path) -> None:
+    with pytest.raises(BadFile, match="no such file"):
+        load_recogniser(tmp_path / "none.onnx")
+    (tmp_path / "broken.onnx").write_bytes(b"not a model")
+    with pytest.raises(BadFile, match=r"broken\.onnx: not a"):
+        load_recogniser(tmp_path / "broken.onnx")
 
 
 def test_training_is_repeatable(tmp_path: Path) -> None:
