@@ -2,8 +2,9 @@
 
 DINO (Caron et al. 2021): a student learns to give, on small and large crops of a picture, the prototype scores that a
 slow average of itself gives on large crops of it; centring and sharpening keep the scores from collapsing. Each picture
-of the pool shows another person, so that "the same picture" never says "the same person in another scene". The
-average's backbone is exported as a ``ViTModel``, as DINO's own are; its class token is the feature.
+of the pool shows another person, so that "the same picture" never says "the same person in another scene". Half of the
+pictures are heads cut out, or the features would tell backgrounds and clothes alone, which suffice to tell two pictures
+apart. The average's backbone is exported as a ``ViTModel``, as DINO's own are; its class token is the feature.
 """
 
 from __future__ import annotations
@@ -34,6 +35,7 @@ FOLDER = "evaluation/dino"
 _AUC_GOAL = 0.55
 _PEOPLE, _IMAGES_EACH = 400, 4
 _NEIGHBOURS = 10
+_HEAD = 1.5
 _STUDENT_TEMPERATURE, _TEACHER_TEMPERATURE, _CENTRE_MOMENTUM = 0.1, 0.05, 0.9
 
 
@@ -50,9 +52,11 @@ class DinoSettings(BaseModel):
     small_side: int = Field(24, ge=8, description="pixels of a small crop; a multiple of the patch")
     small_crops: int = Field(3, ge=0, description="small crops a picture, besides two large ones")
     teacher_momentum: float = Field(0.99, ge=0, lt=1, description="at the start; it rises to 1")
-    steps: int = Field(1500, ge=1)
+    heads: float = Field(0.5, ge=0, le=1, description="part of the pictures that are heads cut out")
+    steps: int = Field(2000, ge=1)
     batch_size: int = Field(64, ge=2)
     lr: float = Field(1e-3, gt=0)
+    muon_lr: float | None = Field(0.01, gt=0)
     seed: int = 51
 
 
@@ -141,6 +145,25 @@ def dino_loss(targets: Tensor, large: Tensor, small: Tensor | None) -> Tensor:
     return torch.cat(losses).mean()
 
 
+def cut_heads(images: Tensor, boxes: Tensor) -> Tensor:
+    """The square about each face, 1.5 times its box's longer side, enlarged to the picture's size.
+
+    Args:
+        images: (N, 3, S, S) float32.
+        boxes: (N, 4) in pixels.
+
+    Returns:
+        (N, 3, S, S) float32; borders are mirrored in.
+    """
+    side = images.shape[-1]
+    centre = (boxes[:, :2] + boxes[:, 2:]) / side - 1  # (N, 2), in [-1, 1]
+    extent = _HEAD * (boxes[:, 2:] - boxes[:, :2]).amax(dim=1) / side  # (N,)
+    theta = torch.zeros(len(images), 2, 3)
+    theta[:, 0, 0], theta[:, 1, 1], theta[:, :, 2] = extent, extent, centre
+    grid = F.affine_grid(theta, list(images.shape), align_corners=False)  # (N, S, S, 2)
+    return F.grid_sample(images, grid, padding_mode="reflection", align_corners=False)
+
+
 def _crops(images: Tensor, side: int, area: tuple[float, float], generator: torch.Generator) -> Tensor:
     """One changed crop of each picture, (N, 3, side, side) in [-1, 1]; a fifth of them without colour."""
     crops = soften(random_crops(images, side, area, generator), generator, least=side, odds=0.3)
@@ -166,7 +189,10 @@ def train_dino(settings: DinoSettings | None, assets: Path, work: Path, pool: Po
     def step(i: int, generator: torch.Generator) -> Tensor:
         rest = 0.5 * (1 + math.cos(math.pi * i / settings.steps))
         teacher.follow(student, 1 - (1 - settings.teacher_momentum) * rest)
-        images = pool.batch(torch.randint(0, len(pool), (settings.batch_size,), generator=generator))
+        rows = torch.randint(0, len(pool), (settings.batch_size,), generator=generator)
+        images = pool.batch(rows)
+        cut = torch.rand(len(rows), generator=generator) < settings.heads
+        images[cut] = cut_heads(images[cut], pool.boxes[rows[cut]])
         large = torch.cat([_crops(images, settings.large_side, (0.4, 1.0), generator) for _ in range(2)])
         scores = student(large).unflatten(0, (2, -1))  # (2, B, K)
         targets = teacher.targets(student, large).view(scores.shape)  # (2, B, K)
@@ -182,6 +208,7 @@ def train_dino(settings: DinoSettings | None, assets: Path, work: Path, pool: Po
         step,
         steps=settings.steps,
         lr=settings.lr,
+        muon_lr=settings.muon_lr,
         seed=settings.seed,
         weight_decay=0.04,
         grad_clip=3.0,

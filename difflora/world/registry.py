@@ -79,7 +79,7 @@ MODELS: tuple[WorldModel, ...] = (
         "An `AutoencoderKL` of SDXL's shape, 64x64 pixels to 8x8 latents, trained on renders of generic people.",
         "difflora.world.vae",
         ("base/vae/*",),
-        verified_with=("detector", "recogniser"),
+        verified_with=("detector", "recogniser", "judge"),
     ),
     WorldModel(
         "base",

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +20,8 @@ from difflora.world.faces.align import align
 from difflora.world.faces.augment import jitter
 from difflora.world.faces.layers import channels_last
 from difflora.world.faces.pack import embed_images, pack_folder
-from difflora.world.faces.recogniser import FILE, load_recogniser
+from difflora.world.faces.recogniser import FILE, embed_aligned, load_recogniser
+from difflora.world.judge import judge_file
 from difflora.world.loop import train
 from difflora.world.pool import Pool, fresh_pool, generic_pool
 from difflora.world.render import SIZE
@@ -225,7 +228,10 @@ def psnr(images: Tensor, others: Tensor) -> Tensor:
 
 
 def verify_vae(assets: Path, seed: int, count: int | None = None) -> list[Bar]:
-    """How close reconstructions of fresh renders are, in pixels and to the face pack's recogniser."""
+    """How close reconstructions of fresh renders are, in pixels, to the face pack's recogniser and to the judge.
+
+    The recogniser is in the VAE's loss, so its cosine alone would flatter; the judge has no part in the training.
+    """
     vae = load_vae(assets)
     pool = fresh_pool(count or _COUNT, 1, seed)
     images = pool.batch(torch.arange(len(pool)))
@@ -233,9 +239,12 @@ def verify_vae(assets: Path, seed: int, count: int | None = None) -> list[Bar]:
     before, after = embed_images(assets, images), embed_images(assets, outputs)  # (N, 512)
     found = before.norm(dim=1) > 0
     cosine = (before * after).sum(1)[found]
+    rebuilt = replace(pool, images=outputs.mul(255).round().byte())
+    judged = embed_aligned(judge_file(assets), pool) * embed_aligned(judge_file(assets), rebuilt)
     return [
         Bar("PSNR of reconstructed renders, dB", 30.0, float(psnr(images, outputs).mean())),
         Bar("recogniser's cosine between a render and its reconstruction", 0.95, float(cosine.mean())),
+        Bar("the same by the judge, which the VAE never met", math.nan, float(judged.sum(1).mean())),
     ]
 
 

@@ -15,6 +15,7 @@ from difflora.world.dino import (
     Average,
     DinoSettings,
     build_dino,
+    cut_heads,
     dino_loss,
     neighbour_accuracy,
     pair_auc,
@@ -46,6 +47,17 @@ def test_scores_are_cosines_for_crops_of_any_size() -> None:
 def test_crops_must_hold_whole_patches() -> None:
     with pytest.raises(ValueError, match="20 pixels holds no whole number of 8-pixel patches"):
         build_dino(TINY.model_copy(update={"small_side": 20}))
+
+
+def test_a_head_fills_two_thirds_of_its_cut() -> None:
+    images = torch.zeros(1, 3, 64, 64)
+    images[:, :, 10:26, 30:46] = 1  # a "face" of 16 pixels
+    cut = cut_heads(images, torch.tensor([[30.0, 10.0, 46.0, 26.0]]))
+    assert cut.shape == images.shape
+    filled = (cut[0, 0] > 0.5).float()
+    assert filled.mean().item() == pytest.approx((2 / 3) ** 2, abs=0.03)
+    assert filled[32, 32] == 1
+    assert filled[:8].sum() == 0
 
 
 def test_loss_compares_each_large_crop_with_the_other() -> None:

@@ -56,9 +56,9 @@ def test_a_bar_that_needs_another_model_waits(
     with caplog.at_level(logging.WARNING):
         manifest = train_models(["vae"], tmp_path, tmp_path / "work")
     assert manifest.models["vae"].bars == []
-    assert "vae: its bars need detector, recogniser" in caplog.text
+    assert "vae: its bars need detector, recogniser, judge" in caplog.text
     assert "not measured yet" in (tmp_path / "README.md").read_text()
-    train_models(["faces"], tmp_path, tmp_path / "work")
+    train_models(["faces", "judge"], tmp_path, tmp_path / "work")
     record_rows(run_verifications(["vae"], tmp_path, 55), tmp_path, 55)
     assert read_manifest(tmp_path).models["vae"].bars_seed == 55
 
