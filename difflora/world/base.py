@@ -28,15 +28,15 @@ class BaseSettings(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    channels: tuple[int, ...] = Field((160, 128), description="of the UNet's levels, at 8 x 8 and 4 x 4 latents")
+    channels: tuple[int, ...] = Field((160, 96), description="of the UNet's levels, at 8 x 8 and 4 x 4 latents")
     layers_per_block: int = Field(1, ge=1)
     head_dim: int = Field(32, ge=8, description="width of an attention head, in the UNet and in the text encoders")
     text_width: tuple[int, int] = (96, 128)
     text_layers: int = Field(3, ge=2, description="SDXL reads the last but one")
-    steps: int = Field(6500, ge=1)
+    steps: int = Field(5000, ge=1)
     batch_size: int = Field(48, ge=1)
     lr: float = Field(1e-3, gt=0)
-    muon_lr: float = Field(0.01, gt=0)
+    muon_lr: float = Field(0.015, gt=0)
     ema_decay: float = Field(0.999, ge=0, lt=1)
     prompt_dropout: float = Field(0.1, ge=0, le=1, description="prompts left empty, for guidance")
     seed: int = 12
