@@ -114,7 +114,13 @@ class LoraLayout:
     @cached_property
     def size(self) -> int:
         """D: how many numbers a flat vector holds."""
-        return sum(self._sizes)
+        return sum(self.sizes)
+
+    @cached_property
+    def sizes(self) -> tuple[int, ...]:
+        """How many numbers each tensor takes in a flat vector: ``lora_B``, ``lora_A`` of each module in turn."""
+        pairs = ((module.out_features, module.columns) for module in self.modules)
+        return tuple(rows * self.rank for pair in pairs for rows in pair)
 
     @cached_property
     def slices(self) -> dict[str, slice]:
@@ -124,6 +130,15 @@ class LoraLayout:
             stop = start + (module.out_features + module.columns) * self.rank
             found[module.name] = slice(start, stop)
             start = stop
+        return found
+
+    @cached_property
+    def by_shape(self) -> dict[tuple[int, int], tuple[str, ...]]:
+        """(m, n) -> the names of the modules of that shape, for work on many at once."""
+        found: dict[tuple[int, int], tuple[str, ...]] = {}
+        for module in self.modules:
+            shape = (module.out_features, module.columns)
+            found[shape] = (*found.get(shape, ()), module.name)
         return found
 
     @cached_property
@@ -175,7 +190,7 @@ class LoraLayout:
         """
         self.check(flat)
         # One split instead of many slices: its backward concatenates once, a slice's allocates all of D.
-        parts = iter(flat.split(self._sizes, dim=-1))
+        parts = iter(flat.split(self.sizes, dim=-1))
         found = {}
         for module in self.modules:
             lora_B = next(parts).unflatten(-1, (module.out_features, self.rank))  # (..., m, r)
@@ -214,11 +229,6 @@ class LoraLayout:
         """Raises BadParameter unless ``flat`` is (..., D)."""
         if flat.ndim < 1 or flat.shape[-1] != self.size:
             raise BadParameter(f"a flat LoRA of this layout is (..., {self.size}), not {tuple(flat.shape)}")
-
-    @cached_property
-    def _sizes(self) -> list[int]:
-        pairs = ((module.out_features, module.columns) for module in self.modules)
-        return [rows * self.rank for pair in pairs for rows in pair]
 
 
 def _as_matrix(tensor: Tensor, shape: tuple[int, ...], name: str) -> Tensor:

@@ -1,0 +1,92 @@
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+from diffusers import StableDiffusionXLPipeline, UNet2DConditionModel
+
+from difflora.lora import LoraLayout
+from difflora.world.base import BaseSettings, build_scheduler, build_text_encoders, build_unet
+from difflora.world.tokenizer import build_tokenizer
+
+TINY = BaseSettings(channels=(16, 32), head_dim=16, text_width=(16, 32), text_layers=2)
+
+SDXL = {
+    "sample_size": 128,
+    "down_block_types": ("DownBlock2D", "CrossAttnDownBlock2D", "CrossAttnDownBlock2D"),
+    "up_block_types": ("CrossAttnUpBlock2D", "CrossAttnUpBlock2D", "UpBlock2D"),
+    "block_out_channels": (320, 640, 1280),
+    "transformer_layers_per_block": (1, 2, 10),
+    "attention_head_dim": (5, 10, 20),
+    "cross_attention_dim": 2048,
+    "use_linear_projection": True,
+    "addition_embed_type": "text_time",
+    "addition_time_embed_dim": 256,
+    "projection_class_embeddings_input_dim": 2816,
+}
+SD15 = {"sample_size": 64, "cross_attention_dim": 768, "attention_head_dim": 8}
+
+
+def meta_unet(**config: Any) -> UNet2DConditionModel:
+    with torch.device("meta"):
+        return UNet2DConditionModel(**config)
+
+
+@pytest.fixture(scope="session")
+def sdxl() -> UNet2DConditionModel:
+    return meta_unet(**SDXL)
+
+
+@pytest.fixture(scope="session")
+def sd15() -> UNet2DConditionModel:
+    return meta_unet(**SD15)
+
+
+@pytest.fixture
+def unet() -> UNet2DConditionModel:
+    torch.manual_seed(0)
+    return build_unet(TINY, 4).eval()
+
+
+@pytest.fixture
+def layout(unet: UNet2DConditionModel) -> LoraLayout:
+    """Linear and convolution targets, also a 1 x 1 one (conv_shortcut)."""
+    return LoraLayout.from_unet(unet, ["attention", "feed_forward", "convolutions"], 3)
+
+
+@pytest.fixture
+def flat(layout: LoraLayout) -> torch.Tensor:
+    return torch.randn(layout.size, generator=torch.Generator().manual_seed(1)) * 0.1
+
+
+@pytest.fixture
+def pipeline(unet: UNet2DConditionModel) -> StableDiffusionXLPipeline:
+    """A pipeline that can load LoRAs; it has no VAE, so it draws nothing."""
+    tokenizer = build_tokenizer()
+    first, second = build_text_encoders(TINY, tokenizer)
+    return StableDiffusionXLPipeline(
+        vae=None,
+        text_encoder=first,
+        text_encoder_2=second,
+        tokenizer=tokenizer,
+        tokenizer_2=tokenizer,
+        unet=unet,
+        scheduler=build_scheduler(),
+        add_watermarker=False,
+    )
+
+
+@pytest.fixture
+def inputs() -> dict[str, Any]:
+    """What the tiny UNet takes for a batch of two."""
+    generator = torch.Generator().manual_seed(2)
+    return {
+        "sample": torch.randn(2, 4, 8, 8, generator=generator),
+        "timestep": torch.tensor([10, 900]),
+        "encoder_hidden_states": torch.randn(2, 7, sum(TINY.text_width), generator=generator),
+        "added_cond_kwargs": {
+            "text_embeds": torch.randn(2, TINY.text_width[1], generator=generator),
+            "time_ids": torch.tensor([[64, 64, 0, 0, 64, 64]] * 2),
+        },
+    }
