@@ -13,6 +13,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
 
+import safetensors.torch
 import torch
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from safetensors import safe_open
@@ -61,6 +62,16 @@ def to_metadata(header: Header, layout: LoraLayout) -> dict[str, str]:
         f"{UNET_PREFIX}target_modules": [module.name for module in layout.modules],
     }
     return {"format": "pt", ADAPTER: json.dumps(adapter, sort_keys=True), OWN: header.model_dump_json()}
+
+
+def to_bytes(tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> bytes:
+    """A safetensors file whose bytes are the same for the same content: safetensors shuffles its metadata."""
+    data = safetensors.torch.save(dict(tensors), dict(metadata))
+    start = 8 + int.from_bytes(data[:8], "little")
+    header = json.loads(data[8:start]) | {"__metadata__": dict(sorted(metadata.items()))}
+    text = json.dumps(header, separators=(",", ":")).encode()
+    text += b" " * (-len(text) % 8)
+    return len(text).to_bytes(8, "little") + text + data[start:]
 
 
 def read_metadata(path: Path) -> dict[str, str]:

@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import math
 from types import TracebackType
 from typing import Self
 
@@ -65,8 +66,8 @@ class LoraMerger:
             scale: how strongly to apply it; 0 gives the base.
 
         Raises:
-            BadParameter: if the layout is another or the UNet changed its dtype (nothing is changed), or a number or
-                a merged weight is not finite (the UNet is then at its pristine weights).
+            BadParameter: if the layout is another, the scale is not finite or the UNet changed its dtype (nothing is
+                changed then), or a number or a merged weight is not finite (all weights are then pristine).
         """
         flat, factor = (lora.flat, lora.factor) if isinstance(lora, LoraWeights) else (lora, 1.0)
         if isinstance(lora, LoraWeights) and lora.layout != self.layout:
@@ -74,6 +75,8 @@ class LoraMerger:
         self.layout.check(flat)
         if flat.ndim != 1:
             raise BadParameter(f"merge: one flat LoRA (D,) at a time, not {tuple(flat.shape)}")
+        if not math.isfinite(scale):  # some BLAS take a factor of NaN for 0
+            raise BadParameter(f"merge: scale is {scale}; it must be finite")
         weights = self._weights()
         flat = flat.detach().to(next(iter(weights.values())).device)
         finite = [torch.isfinite(flat).all()]

@@ -11,9 +11,9 @@ import torch
 from torch import Tensor
 
 from difflora.errors import BadFile, BadParameter
-from difflora.files import load_safetensors, save_safetensors
+from difflora.files import load_safetensors, write_atomic
 from difflora.lora.base_model import BaseModelId
-from difflora.lora.header import Header, checksums, foreign_alpha, read_header, read_metadata, to_metadata
+from difflora.lora.header import Header, checksums, foreign_alpha, read_header, read_metadata, to_bytes, to_metadata
 from difflora.lora.layout import LoraLayout
 from difflora.lora.peft_keys import DTYPES, check_pairs, from_keys, infer_layout, key_B, to_keys
 
@@ -101,7 +101,7 @@ class LoraWeights:
             provenance=dict(self.provenance),
             checksums=checksums(tensors),
         )
-        save_safetensors(path, tensors, to_metadata(header, self.layout))
+        write_atomic(path, to_bytes(tensors, to_metadata(header, self.layout)))
 
     @classmethod
     def load(cls, path: str | Path, layout: LoraLayout | None = None, base: BaseModelId | None = None) -> LoraWeights:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import copy
 from typing import Any
 
 import pytest
@@ -43,16 +44,22 @@ def sd15() -> UNet2DConditionModel:
     return meta_unet(**SD15)
 
 
-@pytest.fixture
-def unet() -> UNet2DConditionModel:
+@pytest.fixture(scope="session")
+def untouched() -> UNet2DConditionModel:
     torch.manual_seed(0)
     return build_unet(TINY, 4).eval()
 
 
 @pytest.fixture
-def layout(unet: UNet2DConditionModel) -> LoraLayout:
+def unet(untouched: UNet2DConditionModel) -> UNet2DConditionModel:
+    """A tiny UNet of SDXL's form that a test may change."""
+    return copy.deepcopy(untouched)
+
+
+@pytest.fixture(scope="session")
+def layout(untouched: UNet2DConditionModel) -> LoraLayout:
     """Linear and convolution targets, also a 1 x 1 one (conv_shortcut)."""
-    return LoraLayout.from_unet(unet, ["attention", "feed_forward", "convolutions"], 3)
+    return LoraLayout.from_unet(untouched, ["attention", "feed_forward", "convolutions"], 3)
 
 
 @pytest.fixture
