@@ -1,0 +1,102 @@
+"""What a person's LoRA learns from, computed once: latents of the pictures, embeddings of the prompts."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from difflora.corpus.base import FrozenBase
+from difflora.errors import BadParameter
+
+_BATCH, _PIXELS = 64, 2**22
+"""The most pictures or prompts, and pixels, at a time."""
+
+
+@dataclass(frozen=True)
+class Encoded:
+    """M pictures of a person as the UNet takes them.
+
+    Attributes:
+        identity: the person's id.
+        latents: (M, C, h, w) float32, scaled as the UNet wants them.
+        prompt_embeds: (M, L, W), in the UNet's type.
+        pooled_embeds: (M, W2), in the UNet's type, or None where the UNet takes none (SD 1.x).
+        size: height and width of the pictures in pixels.
+    """
+
+    identity: str
+    latents: Tensor
+    prompt_embeds: Tensor
+    pooled_embeds: Tensor | None
+    size: tuple[int, int]
+
+    def __len__(self) -> int:
+        return len(self.latents)
+
+
+@torch.no_grad()
+def encode_person(base: FrozenBase, identity: str, images: Tensor, captions: Sequence[str]) -> Encoded:
+    """Encodes a person's pictures and their captions.
+
+    Args:
+        base: the frozen base model.
+        identity: the person's id.
+        images: (M, 3, H, W) uint8, RGB.
+        captions: M prompts.
+
+    Returns:
+        Latents (the mode of the VAE's posterior) and prompt embeddings, on the base's device.
+
+    Raises:
+        BadParameter: if there is no picture, the numbers differ or the pictures are no uint8 RGB.
+    """
+    if images.dtype != torch.uint8 or images.ndim != 4 or images.shape[1] != 3:
+        raise BadParameter(f"{identity}: pictures are {images.dtype} {tuple(images.shape)}; give (M, 3, H, W) uint8")
+    if len(images) == 0 or len(images) != len(captions):
+        raise BadParameter(f"{identity}: {len(images)} pictures and {len(captions)} captions; give one to each")
+    prompt, pooled = _embed(base, list(captions))
+    return Encoded(identity, encode_images(base, images), prompt, pooled, (images.shape[2], images.shape[3]))
+
+
+@torch.no_grad()
+def encode_images(base: FrozenBase, images: Tensor) -> Tensor:
+    """Pictures (N, 3, H, W) uint8 to scaled latents (N, C, h, w) float32."""
+    vae = base.pipeline.vae
+    parts = []
+    for part in images.split(max(1, min(_BATCH, _PIXELS // (images.shape[2] * images.shape[3])))):
+        pixels = part.to(base.device).float() / 127.5 - 1  # (B, 3, H, W) in [-1, 1]
+        parts.append(_scaled(vae, vae.encode(pixels).latent_dist.mode()))  # (B, C, h, w)
+    return torch.cat(parts)
+
+
+def _scaled(vae: Any, latents: Tensor) -> Tensor:
+    """As diffusers' pipelines scale them: by mean and deviation where the VAE has them (Playground), and its factor."""
+    mean, deviation, factor = (vae.config.get(key) for key in ("latents_mean", "latents_std", "scaling_factor"))
+    if mean is not None and deviation is not None:
+        shift, spread = (torch.tensor(value).to(latents).view(1, -1, 1, 1) for value in (mean, deviation))
+        return (latents - shift) * float(factor) / spread
+    return (latents - float(vae.config.get("shift_factor") or 0.0)) * float(factor)
+
+
+def _embed(base: FrozenBase, captions: list[str]) -> tuple[Tensor, Tensor | None]:
+    """Each different caption is encoded once, by the pipeline's own code."""
+    unique = list(dict.fromkeys(captions))
+    rows = torch.tensor([unique.index(caption) for caption in captions], device=base.device)
+    dtype = next(base.unet.parameters()).dtype
+    prompts, pools = [], []
+    for start in range(0, len(unique), _BATCH):
+        output = base.pipeline.encode_prompt(
+            unique[start : start + _BATCH],
+            device=base.device,
+            num_images_per_prompt=1,
+            do_classifier_free_guidance=False,
+        )
+        prompts.append(output[0])  # (B, L, W)
+        if base.is_xl:
+            pools.append(output[2])  # (B, W2)
+    pooled = torch.cat(pools).to(dtype)[rows] if pools else None
+    return torch.cat(prompts).to(dtype)[rows], pooled

@@ -1,0 +1,85 @@
+"""How a person's LoRA is trained."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from difflora.errors import BadParameter
+from difflora.folders import read_json
+
+
+class DreamBoothSettings(BaseModel):
+    """LoRA-DreamBooth; the defaults are those of diffusers' SDXL script, without prior preservation.
+
+    The embedded world's small base wants a far higher rate and fewer steps (its preset says which).
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    targets: tuple[str, ...] = Field(("attention",), min_length=1, description="groups or ends of module names")
+    rank: int = Field(4, ge=1, le=1024)
+    alpha: float | None = Field(None, gt=0, description="the LoRA counts alpha / rank times; None for the rank")
+    steps: int = Field(500, ge=1)
+    batch_size: int = Field(4, ge=1, description="pictures a step of each person")
+    lr: float = Field(1e-4, gt=0, description="AdamW's peak rate")
+    warmup_steps: int = Field(0, ge=0, description="steps in which the rate rises linearly to its peak")
+    schedule: Literal["constant", "linear", "cosine"] = "constant"
+    final_lr: float = Field(0.0, ge=0, le=1, description="the rate at the end over the peak; not of 'constant'")
+    betas: tuple[float, float] = (0.9, 0.999)
+    weight_decay: float = Field(1e-2, ge=0)
+    max_grad_norm: float = Field(1.0, gt=0, description="of each person's own gradient")
+    seed: int = Field(0, ge=0, lt=2**63, description="of the start, noise, steps and pictures; the same for all people")
+    images: int | None = Field(None, ge=1, description="the most pictures of a person, the first ones; None for all")
+    precision: Literal["fp32", "bf16"] = Field("fp32", description="of the frozen base; a LoRA and AdamW stay fp32")
+    prior_weight: float = Field(0.0, ge=0, le=0, description="of prior preservation, which is not offered: 0")
+
+    @property
+    def scale(self) -> float:
+        """What a LoRA's product B A is multiplied by."""
+        return (self.alpha or self.rank) / self.rank
+
+    @model_validator(mode="after")
+    def _fits(self) -> DreamBoothSettings:
+        if self.warmup_steps >= self.steps and self.warmup_steps:
+            raise ValueError(f"warmup_steps is {self.warmup_steps}, but there are {self.steps} steps: give fewer")
+        if not all(0 <= beta < 1 for beta in self.betas):
+            raise ValueError(f"betas are {self.betas}: give two from 0 to below 1")
+        return self
+
+    def lr_at(self, step: int) -> float:
+        """The learning rate of a step, counted from 0."""
+        if step < self.warmup_steps:
+            return self.lr * (step + 1) / self.warmup_steps
+        if self.schedule == "constant":
+            return self.lr
+        done = (step - self.warmup_steps) / max(1, self.steps - self.warmup_steps)
+        left = 1 - done if self.schedule == "linear" else (1 + math.cos(math.pi * done)) / 2
+        return self.lr * (self.final_lr + (1 - self.final_lr) * left)
+
+
+def read_settings(path: Path | None, options: Mapping[str, Any]) -> DreamBoothSettings:
+    """Settings from a JSON file, with options that win over it.
+
+    Args:
+        path: a JSON object; None for the defaults.
+        options: values by name.
+
+    Raises:
+        BadFile: if the file is missing or no JSON object.
+        BadParameter: for a key or value that is not allowed; it is named.
+    """
+    values = {**(read_json(path) if path else {}), **options}
+    try:
+        return DreamBoothSettings.model_validate(values)
+    except ValidationError as error:
+        first = error.errors()[0]
+        key = ".".join(map(str, first["loc"])) or "settings"
+        where = f"{path}: " if path else ""
+        raise BadParameter(
+            f"{where}{key} is {first['input']!r}: {first['msg'].removeprefix('Value error, ')}"
+        ) from error

@@ -1,0 +1,96 @@
+"""Keeping the pictures that look most like the person (Fig. 5: the 85 most similar of 100, by InsightFace)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from difflora.encoders.faces import InsightFaceEncoder
+from difflora.errors import BadImage
+
+
+@dataclass(frozen=True)
+class Sighting:
+    """The largest face in each of M pictures.
+
+    Attributes:
+        embeddings: (M, D) float32, unit vectors; zeros where there is none.
+        boxes: (M, 4) float32, x1, y1, x2, y2 in pixels; zeros where there is none.
+        found: (M,) bool.
+    """
+
+    embeddings: Tensor
+    boxes: Tensor
+    found: Tensor
+
+
+def look(encoder: InsightFaceEncoder, images: Tensor) -> Sighting:
+    """Finds and embeds the largest face of each picture.
+
+    Args:
+        encoder: the face pack.
+        images: (M, 3, H, W) uint8, RGB.
+
+    Raises:
+        BadImage: if a picture is unusable.
+    """
+    boxes, found = torch.zeros(len(images), 4), torch.zeros(len(images), dtype=torch.bool)
+    crops = []
+    for i, image in enumerate(images):
+        picture = image.permute(1, 2, 0).contiguous().numpy()  # (H, W, 3)
+        faces = encoder.faces(picture)
+        if faces:
+            found[i], boxes[i] = True, torch.from_numpy(faces[0].box)
+            crops.append(encoder.crop(picture, faces[0]))
+    embeddings = torch.zeros(len(images), encoder.dimension)
+    embeddings[found] = torch.from_numpy(encoder.embed_crops(crops))
+    return Sighting(embeddings, boxes, found)
+
+
+def centre(embeddings: Tensor) -> Tensor:
+    """The person's mean embedding, by the half of the pictures nearest to their medoid: strangers have no say.
+
+    Args:
+        embeddings: (N, D) unit vectors, N at least 1.
+
+    Returns:
+        (D,), a unit vector.
+    """
+    cosines = embeddings @ embeddings.T  # (N, N)
+    medoid = cosines.median(dim=1).values.argmax()
+    nearest = cosines[medoid].argsort(descending=True, stable=True)[: (len(embeddings) + 1) // 2]
+    return torch.nn.functional.normalize(embeddings[nearest].mean(0), dim=0)
+
+
+def most_similar(embeddings: Tensor, found: Tensor, keep: int, identity: str) -> tuple[Tensor, Tensor]:
+    """Chooses the pictures most similar to the person.
+
+    Args:
+        embeddings: (M, D) unit vectors.
+        found: (M,) bool; pictures without a face are dropped first.
+        keep: how many are wanted.
+        identity: the person's id, for the error.
+
+    Returns:
+        Places of the kept pictures in rising order (keep,) int64, and each one's cosine to the centre (keep,).
+
+    Raises:
+        BadImage: if fewer than ``keep`` pictures show a face.
+    """
+    places = found.nonzero().squeeze(1)
+    if len(places) < keep:
+        raise BadImage(
+            f"{identity}: only {len(places)} of {len(found)} candidates show a face, {keep} are to be kept; "
+            "make more candidates, or keep fewer"
+        )
+    cosines = embeddings[places] @ centre(embeddings[places])  # (N,)
+    chosen = cosines.argsort(descending=True, stable=True)[:keep].sort().values
+    return places[chosen], cosines[chosen]
+
+
+def pick(items: Sequence[str], places: Tensor) -> list[str]:
+    """The items at these places."""
+    return [items[place] for place in places.tolist()]
