@@ -54,8 +54,9 @@ def _split(data: bytes) -> tuple[list[bytes], bytes]:
 
 
 def _checked(path: Path, lines: list[bytes]) -> list[Record]:
+    records = [_decode(line, path, number) for number, line in enumerate(lines, start=1)]
     _check_seal(path, lines)
-    return [_decode(line, path, number) for number, line in enumerate(lines, start=1)]
+    return records
 
 
 def _decode(line: bytes, path: Path, number: int) -> Record:
@@ -80,9 +81,6 @@ def _check_seal(path: Path, lines: list[bytes]) -> None:
     if len(lines) < count:
         raise BadFile(f"{path}: line {len(lines) + 1} is missing, of {count} that were sealed; restore the file")
     if _digest(lines[:count]) != digest:
-        # Name the line that changed if its own checksum can tell; else the seal or several lines are wrong.
-        for number, line in enumerate(lines[:count], start=1):
-            _decode(line, path, number)
         raise BadFile(
             f"{path}: its first {count} lines are not those that {_seal_path(path).name} sealed; restore both"
         )

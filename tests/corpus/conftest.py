@@ -1,0 +1,135 @@
+"""A tiny base model and a few people, shared by the tests of a process."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from diffusers import PNDMScheduler, StableDiffusionPipeline, StableDiffusionXLPipeline, UNet2DConditionModel
+
+from difflora.corpus.base import FrozenBase
+from difflora.corpus.latents import Encoded
+from difflora.corpus.people import PeopleFolder, PeopleWriter, Person
+from difflora.corpus.splits import SplitSettings
+from difflora.world.base import BaseSettings, build_scheduler, build_text_encoders, build_unet
+from difflora.world.identities import RenderedPeople
+from difflora.world.tokenizer import build_tokenizer
+from difflora.world.vae import VaeSettings, build_vae
+
+TINY = BaseSettings(channels=(32, 32), head_dim=16, text_width=(16, 32), text_layers=2)
+
+
+def _wake(unet: UNet2DConditionModel) -> None:
+    """Makes every path count: an untrained UNet's output barely depends on its attention."""
+    generator = torch.Generator().manual_seed(1)
+    with torch.no_grad():
+        for parameter in unet.parameters():
+            if parameter.ndim > 1:
+                parameter.copy_(torch.randn(parameter.shape, generator=generator) / parameter[0].numel() ** 0.5)
+
+
+@pytest.fixture(scope="session")
+def make_pipeline() -> Callable[[], Any]:
+    """Makes the same tiny SDXL pipeline each time."""
+
+    def make() -> StableDiffusionXLPipeline:
+        torch.manual_seed(0)
+        tokenizer = build_tokenizer()
+        first, second = build_text_encoders(TINY, tokenizer)
+        unet = build_unet(TINY, 4)
+        _wake(unet)
+        return StableDiffusionXLPipeline(
+            vae=build_vae(VaeSettings(latent_channels=4, channels=(8, 8, 16, 16))),
+            text_encoder=first,
+            text_encoder_2=second,
+            tokenizer=tokenizer,
+            tokenizer_2=tokenizer,
+            unet=unet,
+            scheduler=build_scheduler(),
+            add_watermarker=False,
+        )
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def base(make_pipeline: Callable[[], Any]) -> FrozenBase:
+    """The tiny SDXL, frozen."""
+    return FrozenBase.of(make_pipeline(), "tiny", "tiny weights")
+
+
+@pytest.fixture(scope="session")
+def sd15() -> FrozenBase:
+    """A tiny Stable Diffusion 1.5: epsilon, one text encoder, projections by convolution."""
+    torch.manual_seed(0)
+    tokenizer = build_tokenizer()
+    text_encoder, _ = build_text_encoders(TINY, tokenizer)
+    unet = UNet2DConditionModel(
+        sample_size=8,
+        down_block_types=("CrossAttnDownBlock2D", "DownBlock2D"),
+        up_block_types=("UpBlock2D", "CrossAttnUpBlock2D"),
+        block_out_channels=(32, 32),
+        layers_per_block=1,
+        attention_head_dim=2,
+        cross_attention_dim=16,
+        norm_num_groups=8,
+    )
+    _wake(unet)
+    pipeline = StableDiffusionPipeline(
+        vae=build_vae(VaeSettings(latent_channels=4, channels=(8, 8, 16, 16))),
+        text_encoder=text_encoder,
+        tokenizer=tokenizer,
+        unet=unet,
+        scheduler=PNDMScheduler(beta_start=0.00085, beta_end=0.012, beta_schedule="scaled_linear", steps_offset=1),
+        safety_checker=None,
+        feature_extractor=None,
+        requires_safety_checker=False,
+    )
+    return FrozenBase.of(pipeline, "tiny-15", "tiny weights")
+
+
+@pytest.fixture(scope="session")
+def make_people() -> Callable[..., PeopleFolder]:
+    """Makes a folder of rendered people without a face filter."""
+
+    def make(folder: Path, count: int, images: int = 5) -> PeopleFolder:
+        source = RenderedPeople(seed=5)
+        with PeopleWriter(folder, {"source": dict(source.settings)}, SplitSettings(validation=0.2, test=0.3)) as writer:
+            for identity in source.ids(count):
+                if identity not in writer.done:
+                    made = source.candidates(identity, images + 1, 0)
+                    captions, other = made.captions[:images], made.captions[images:]
+                    writer.add(
+                        Person(identity, made.class_word, made.images[:images], captions, made.images[images:], other)
+                    )
+            writer.finish()
+        return PeopleFolder(folder)
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def people(tmp_path_factory: pytest.TempPathFactory, make_people: Callable[..., PeopleFolder]) -> PeopleFolder:
+    """Five people."""
+    return make_people(tmp_path_factory.mktemp("people"), 5)
+
+
+@pytest.fixture(scope="session")
+def make_encoded() -> Callable[..., list[Encoded]]:
+    """Makes people of random latents and prompts for the tiny SDXL, person i with ``images + i`` pictures."""
+
+    def make(count: int, images: int = 4, *, xl: bool = True) -> list[Encoded]:
+        made = []
+        for place in range(count):
+            generator = torch.Generator().manual_seed(100 + place)
+            size = images + place
+            latents = torch.randn(size, 4, 8, 8, generator=generator) + torch.randn(1, 4, 1, 1, generator=generator)
+            prompt = torch.randn(size, 7, 48 if xl else 16, generator=generator)
+            pooled = torch.randn(size, 32, generator=generator) if xl else None
+            made.append(Encoded(f"person-{place}", latents, prompt, pooled, (64, 64)))
+        return made
+
+    return make

@@ -1,0 +1,86 @@
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from diffusers import FlowMatchEulerDiscreteScheduler
+
+from difflora.corpus.base import FrozenBase
+from difflora.corpus.latents import encode_person
+from difflora.errors import BadFile, BadParameter
+from difflora.world.identities import RenderedPeople
+
+
+def test_latents_and_prompts_are_the_pipelines_own(base: FrozenBase) -> None:
+    made = RenderedPeople().candidates("rendered-0-000003", 3, 0)
+    captions = [made.captions[0], made.captions[1], made.captions[0]]
+    encoded = encode_person(base, "someone", made.images, captions)
+    pipeline = base.pipeline
+    pixels = pipeline.image_processor.preprocess(made.images.float() / 255)
+    expected = pipeline.vae.encode(pixels).latent_dist.mode() * pipeline.vae.config.scaling_factor
+    torch.testing.assert_close(encoded.latents, expected, atol=1e-4, rtol=1e-4)
+    prompt, _, pooled, _ = pipeline.encode_prompt(captions, do_classifier_free_guidance=False)
+    torch.testing.assert_close(encoded.prompt_embeds, prompt)
+    torch.testing.assert_close(encoded.pooled_embeds, pooled)
+    assert encoded.size == (64, 64)
+    assert not encoded.latents.requires_grad
+    assert not encoded.prompt_embeds.requires_grad
+
+
+def test_stable_diffusion_1_has_no_pooled_embeddings(sd15: FrozenBase) -> None:
+    made = RenderedPeople().candidates("rendered-0-000003", 2, 0)
+    encoded = encode_person(sd15, "someone", made.images, made.captions)
+    assert encoded.pooled_embeds is None
+    expected = sd15.pipeline.encode_prompt(made.captions, "cpu", 1, False)[0]
+    torch.testing.assert_close(encoded.prompt_embeds, expected)
+
+
+def test_the_vaes_mean_and_deviation_are_used(base: FrozenBase, monkeypatch: pytest.MonkeyPatch) -> None:
+    made = RenderedPeople().candidates("rendered-0-000003", 2, 0)
+    plain = encode_person(base, "someone", made.images, made.captions).latents
+    config: Any = base.pipeline.vae.config
+    changed = type(config)({**config, "latents_mean": [1.0, 2, 3, 4], "latents_std": [2.0] * 4})
+    monkeypatch.setattr(base.pipeline.vae, "_internal_dict", changed)
+    shifted = encode_person(base, "someone", made.images, made.captions).latents
+    factor = config.scaling_factor
+    expected = (plain - factor * torch.tensor([1.0, 2, 3, 4]).view(1, 4, 1, 1)) / 2
+    torch.testing.assert_close(shifted, expected)
+
+
+def test_bad_pictures_are_named(base: FrozenBase) -> None:
+    images = torch.zeros(2, 3, 64, 64, dtype=torch.uint8)
+    with pytest.raises(BadParameter, match=r"anna: 2 pictures and 1 captions"):
+        encode_person(base, "anna", images, ["a woman"])
+    with pytest.raises(BadParameter, match=r"anna: pictures are torch.float32"):
+        encode_person(base, "anna", images.float(), ["a", "b"])
+
+
+def test_a_base_is_read_from_its_folder(base: FrozenBase, tmp_path: Path) -> None:
+    base.pipeline.save_pretrained(tmp_path / "tiny-base")
+    read = FrozenBase.open(tmp_path / "tiny-base")
+    assert read.name == base.name.model_copy(update={"name": "tiny-base"})
+    assert read.is_xl
+    assert not any(p.requires_grad for p in read.unet.parameters())
+    again = FrozenBase.open(tmp_path / "tiny-base", "another name", precision="bf16")
+    assert again.weights == read.weights
+    assert again.unet.dtype == torch.bfloat16
+    weights = next((tmp_path / "tiny-base" / "unet").glob("*.safetensors"))
+    data = bytearray(weights.read_bytes())
+    data[-1] ^= 1
+    weights.write_bytes(data)
+    assert FrozenBase.open(tmp_path / "tiny-base").weights != read.weights
+    weights.write_bytes(data[:100])
+    with pytest.raises(BadFile, match="tiny-base"):
+        FrozenBase.open(tmp_path / "tiny-base")
+    with pytest.raises(BadFile, match="no base model here"):
+        FrozenBase.open(tmp_path)
+
+
+def test_other_kinds_of_prediction_are_refused(base: FrozenBase) -> None:
+    pipeline = type(base.pipeline)(**{**base.pipeline.components, "scheduler": FlowMatchEulerDiscreteScheduler()})
+    with pytest.raises(BadParameter, match="predicts 'none'"):
+        FrozenBase.of(pipeline, "flow", "")
+    with pytest.raises(BadParameter, match="Stable Diffusion"):
+        FrozenBase.of(object(), "thing", "")
