@@ -20,7 +20,7 @@ from difflora.lora.layout import LoraLayout, LoraModule, LoraTensors
 
 UNET_PREFIX, PEFT_PREFIX = "unet.", "base_model.model."
 _PREFIXES = (UNET_PREFIX, f"{PEFT_PREFIX}{UNET_PREFIX}", PEFT_PREFIX, "")
-_UNET_PARTS = {"down_blocks", "mid_block", "up_blocks", "conv_in", "conv_out", "time_embedding", "add_embedding"}
+_UNET_PARTS = ("down_blocks", "mid_block", "up_blocks", "conv_", "time_", "add_embedding", "class_", "encoder_hid_proj")
 _ENDS = (".lora_A.weight", ".lora_B.weight")
 DTYPES = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
 
@@ -58,13 +58,10 @@ def find_prefix(keys: Iterable[str], where: str) -> str:
     for key in keys:
         if key.startswith(("lora_unet_", "lora_te")):
             raise BadFile(f"{where}: {key} is a key of kohya's format; save the LoRA in diffusers' format")
-    prefix = next(prefix for prefix in _PREFIXES if keys[0].startswith(prefix))
+    prefix = next(prefix for prefix in _PREFIXES if any(key.startswith(prefix) for key in keys))
     for key in keys:
-        if not key.startswith(prefix) or key.removeprefix(prefix).partition(".")[0] not in _UNET_PARTS:
-            raise BadFile(
-                f"{where}: {key} belongs to no UNet; expected are keys of one prefix ({UNET_PREFIX!r}, "
-                f"{PEFT_PREFIX!r} or none) and then a UNet's module such as down_blocks.1"
-            )
+        if not key.startswith(prefix):
+            raise BadFile(f"{where}: {key} belongs to no UNet, whose keys start with {prefix!r} here; leave it out")
     return prefix
 
 
@@ -96,11 +93,16 @@ def infer_layout(pairs: LoraTensors, prefix: str, where: str) -> LoraLayout:
     """The layout that shapes tell; modules in natural order of their names, since a file does not keep the UNet's.
 
     Raises:
-        BadFile: naming a key whose shape is no LoRA's, or whose rank is not that of the others.
+        BadFile: naming a key that is no UNet's, whose shape is no LoRA's, or whose rank is not that of the others.
     """
     modules = []
     rank = max(next(iter(pairs.values()))[0].shape[:1], default=0)
     for name, (lora_A, lora_B) in sorted(pairs.items(), key=lambda pair: _natural(pair[0])):
+        if not name.startswith(_UNET_PARTS):
+            raise BadFile(
+                f"{where}: {key_A(name, prefix)} belongs to no UNet; expected are {UNET_PREFIX!r}, {PEFT_PREFIX!r} or "
+                "nothing, and then a UNet's module such as down_blocks.1"
+            )
         if lora_A.ndim not in (2, 4) or lora_B.ndim != lora_A.ndim:
             raise BadFile(f"{where}: {key_A(name, prefix)} has shape {tuple(lora_A.shape)}; no Linear's or Conv2d's")
         if lora_A.shape[0] != rank:
@@ -122,7 +124,7 @@ def check_pairs(pairs: LoraTensors, layout: LoraLayout, prefix: str, where: str)
     names = {module.name for module in layout.modules}
     for name in pairs:
         if name not in names:
-            raise BadFile(f"{where}: {key_A(name, prefix)} is unknown: the layout of the base has no such module")
+            raise BadFile(f"{where}: {key_A(name, prefix)} is unknown: the layout has no such module")
     for module in layout.modules:
         if module.name not in pairs:
             raise BadFile(

@@ -176,10 +176,7 @@ SILENT = {
         lambda t: t | {key.replace("attn1", "attn9"): t[key].clone() for key in (FIRST, FIRST_B)},
         r"attn9\.to_q\.lora_A\.weight is unknown",
     ),
-    "prefix": (
-        lambda t: {key.replace("unet", "transformer"): v for key, v in t.items()},
-        "transformer.* belongs to no UNet",
-    ),
+    "prefix": (lambda t: {key.replace("unet", "transformer"): v for key, v in t.items()}, "transformer.* is unknown"),
     "text": (
         lambda t: t | {"text_encoder.x.lora_A.weight": torch.ones(1)},
         "text_encoder.x.lora_A.weight belongs to no",
@@ -206,7 +203,13 @@ def test_what_diffusers_takes_in_silence_is_an_error(plain: Path, layout: LoraLa
     assert str(raised.value).startswith(f"{plain}: ")
 
 
-@pytest.mark.parametrize("case", set(SILENT) - {"half", "unknown", "shape"})
+def test_a_wrong_prefix_without_a_layout(plain: Path) -> None:
+    save_file(SILENT["prefix"][0](load_file(plain)), plain)
+    with pytest.raises(BadFile, match=r"transformer\..* belongs to no UNet; expected are 'unet\.'"):
+        LoraWeights.load(plain)
+
+
+@pytest.mark.parametrize("case", sorted(set(SILENT) - {"half", "unknown", "shape"}))
 def test_most_of_it_also_without_a_layout(plain: Path, case: str) -> None:
     save_file(SILENT[case][0](load_file(plain)), plain)
     with pytest.raises(BadFile):
