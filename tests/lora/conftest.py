@@ -1,13 +1,15 @@
 from __future__ import annotations
 
 import copy
+from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 from diffusers import StableDiffusionXLPipeline, UNet2DConditionModel
+from safetensors.torch import load_file, save_file
 
-from difflora.lora import LoraLayout
+from difflora.lora import BaseModelId, LoraLayout, LoraWeights
 from difflora.world.base import BaseSettings, build_scheduler, build_text_encoders, build_unet
 from difflora.world.tokenizer import build_tokenizer
 
@@ -97,3 +99,31 @@ def inputs() -> dict[str, Any]:
             "time_ids": torch.tensor([[64, 64, 0, 0, 64, 64]] * 2),
         },
     }
+
+
+@pytest.fixture
+def weights(untouched: UNet2DConditionModel, layout: LoraLayout, flat: torch.Tensor) -> LoraWeights:
+    return LoraWeights(
+        layout,
+        flat,
+        BaseModelId.of("embedded/base", untouched),
+        alpha=7.5,
+        scale=0.8,
+        trigger_prompt="a photo of sks person",
+        provenance={"model": "difflora 3", "seed": "17"},
+    )
+
+
+@pytest.fixture
+def saved(weights: LoraWeights, tmp_path: Path) -> Path:
+    path = tmp_path / "person.safetensors"
+    weights.save(path, torch.float32)
+    return path
+
+
+@pytest.fixture
+def plain(saved: Path, tmp_path: Path) -> Path:
+    """The same tensors as others write them, without metadata."""
+    path = tmp_path / "plain.safetensors"
+    save_file(load_file(saved), path)
+    return path
