@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib
 import inspect
 from collections.abc import Mapping, Sequence
-from typing import Any, Protocol, runtime_checkable
+from typing import Any, Protocol, cast, runtime_checkable
 
 from torch import Tensor
 
@@ -66,13 +66,10 @@ def load_source(name: str, options: Mapping[str, Any] | None = None) -> ImageSou
         kind = getattr(importlib.import_module(module), attribute)
     except (ImportError, AttributeError, ValueError) as error:
         raise BadParameter(f"source {name!r}: cannot be found ({error}); give module:Class") from error
-    if not inspect.isclass(kind):
-        raise BadParameter(f"source {name!r}: is no class; give module:Class")
+    if not inspect.isclass(kind) or not all(callable(getattr(kind, part, None)) for part in ("ids", "candidates")):
+        raise BadParameter(f"source {name!r}: is no class of image sources; it needs settings, ids and candidates")
     try:
         inspect.signature(kind).bind(**(options or {}))
     except TypeError as error:
         raise BadParameter(f"source {name!r}: {error}; it takes {inspect.signature(kind)}") from error
-    source = kind(**(options or {}))
-    if not isinstance(source, ImageSource):
-        raise BadParameter(f"source {name!r}: is no image source; it needs settings, ids and candidates")
-    return source
+    return cast(ImageSource, kind(**(options or {})))

@@ -46,7 +46,8 @@ def _merged(unet: nn.Module, layout: LoraLayout, flat: Tensor) -> nn.Module:
     merged = copy.deepcopy(unet)
     for module in layout.modules:
         lora_a, lora_b = layout.views(flat)[module.name]
-        merged.get_submodule(module.name).weight.data += SCALE * (lora_b @ lora_a).reshape(module.weight_shape)
+        weight = merged.get_parameter(f"{module.name}.weight")
+        weight.data += SCALE * (lora_b @ lora_a).reshape(module.weight_shape)
     return merged
 
 

@@ -1,0 +1,284 @@
+"""How fast is a corpus? LoRAs a minute at several numbers of people at once, against peft and diffusers one by one.
+
+The plain loop is what diffusers' script does for one person: peft's layers, one AdamW over their tensors, own random
+numbers; latents and prompts are computed once for it too. All have equal steps, batches, rates and pictures. Likeness
+is the face pack's cosine between pictures drawn with a LoRA and renders that it did not learn from. The plain loop is
+timed before and after the rest and counts with its better time. Writes a JSON file.
+
+    python -m benchmarks.corpus --steps 30 --out outputs/corpus.json
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import time
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import torch
+import torch.nn.functional as F
+import typer
+from peft import LoraConfig
+from torch import Tensor
+
+from difflora.corpus.allocator import keep_freed_memory
+from difflora.corpus.base import DTYPES, FrozenBase
+from difflora.corpus.dreambooth import train_people
+from difflora.corpus.latents import Encoded, encode_person
+from difflora.corpus.many import ManyLoras
+from difflora.corpus.settings import DreamBoothSettings
+from difflora.encoders.faces import InsightFaceEncoder
+from difflora.files import write_json
+from difflora.identities.filter import look
+from difflora.lora import LoraLayout
+from difflora.world.generate import generate, load_base
+from difflora.world.identities import RenderedPeople
+
+ASSETS = Path("assets/embedded")
+
+
+@dataclass(frozen=True)
+class Subject:
+    """A person: what a LoRA learns from, what its pictures are compared with, and what they are asked to show."""
+
+    encoded: Encoded
+    references: Tensor
+    prompts: list[str]
+
+
+def make_subjects(base: FrozenBase, count: int, images: int, prompts: int, seed: int) -> list[Subject]:
+    """Fresh people with ``images`` renders to learn from, four references and ``prompts`` prompts of other scenes."""
+    source = RenderedPeople(seed=seed)
+    subjects = []
+    for identity in source.ids(count):
+        learn, other = source.candidates(identity, images, 0), source.candidates(identity, 4 + prompts, 1)
+        encoded = encode_person(base, identity, learn.images, learn.captions)
+        subjects.append(Subject(encoded, other.images[:4], other.captions[4:]))
+    return subjects
+
+
+def in_precision(person: Encoded, dtype: torch.dtype) -> Encoded:
+    """The same person with prompt embeddings in another type."""
+    pooled = None if person.pooled_embeds is None else person.pooled_embeds.to(dtype)
+    return replace(person, prompt_embeds=person.prompt_embeds.to(dtype), pooled_embeds=pooled)
+
+
+def plain_lora(
+    pipeline: Any, layout: LoraLayout, person: Encoded, settings: DreamBoothSettings
+) -> tuple[Tensor, float]:
+    """One person's LoRA by peft and diffusers: the flat vector (D,) and the seconds of its training loop."""
+    unet, scheduler = pipeline.unet, pipeline.scheduler
+    torch.manual_seed(settings.seed)
+    unet.requires_grad_(False)
+    names = list(layout.slices)
+    alpha = settings.alpha or settings.rank
+    unet.add_adapter(LoraConfig(r=settings.rank, lora_alpha=alpha, target_modules=names), adapter_name="person")
+    weights = [parameter for parameter in unet.parameters() if parameter.requires_grad]
+    optimizer = torch.optim.AdamW(weights, lr=settings.lr, betas=settings.betas, weight_decay=settings.weight_decay)
+    schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: settings.lr_at(step) / settings.lr)
+    batch = settings.batch_size
+    time_ids = torch.tensor([[*person.size, 0, 0, *person.size]], dtype=torch.float32).expand(batch, 6)
+    started = time.perf_counter()
+    for _ in range(settings.steps):
+        rows = torch.randint(0, len(person), (batch,))
+        latents, noise = person.latents[rows], torch.randn(batch, *person.latents.shape[1:])
+        timesteps = torch.randint(0, scheduler.config.num_train_timesteps, (batch,))
+        noisy = scheduler.add_noise(latents, noise, timesteps)
+        conditions = None
+        if person.pooled_embeds is not None:
+            conditions = {"text_embeds": person.pooled_embeds[rows], "time_ids": time_ids}
+        output = unet(noisy, timesteps, person.prompt_embeds[rows], added_cond_kwargs=conditions).sample
+        velocity = scheduler.config.prediction_type == "v_prediction"
+        F.mse_loss(output, scheduler.get_velocity(latents, noise, timesteps) if velocity else noise).backward()
+        torch.nn.utils.clip_grad_norm_(weights, settings.max_grad_norm)
+        optimizer.step()
+        schedule.step()
+        optimizer.zero_grad()
+    seconds = time.perf_counter() - started
+    found = dict(unet.named_parameters())
+    flat = layout.flatten(
+        {
+            name: (
+                found[f"{name}.lora_A.person.weight"].detach().clone(),
+                found[f"{name}.lora_B.person.weight"].detach().clone(),
+            )
+            for name in names
+        }
+    )
+    unet.delete_adapters("person")
+    return flat, seconds
+
+
+def likeness(
+    pipeline: Any,
+    layout: LoraLayout,
+    scale: float,
+    flat: Tensor | None,
+    subjects: list[Subject],
+    encoder: InsightFaceEncoder,
+    seed: int,
+) -> list[float]:
+    """Each person's mean cosine between drawn pictures and references; a picture without a face counts 0.
+
+    Args:
+        pipeline: draws, in float32.
+        layout: of the LoRAs.
+        scale: alpha / rank.
+        flat: (P, D); None for the base alone.
+        subjects: P people.
+        encoder: the face pack.
+        seed: of the noise.
+    """
+    figures = []
+    for place, subject in enumerate(subjects):
+        wanted = look(encoder, subject.references)
+        if flat is None:
+            drawn = generate(pipeline, subject.prompts, seed)
+        else:
+            with ManyLoras(pipeline.unet, layout, scale) as loras:
+                loras.set(flat[place : place + 1])
+                drawn = generate(pipeline, subject.prompts, seed)  # (N, 3, H, W)
+        seen = look(encoder, drawn.mul(255).round().byte())
+        figures.append(float((seen.embeddings @ wanted.embeddings[wanted.found].T).mean()))
+    return figures
+
+
+def _mean(values: list[float]) -> float:
+    return sum(values) / len(values)
+
+
+def machine() -> dict[str, Any]:
+    """Where this ran."""
+    return {
+        "processor": platform.processor() or platform.machine(),
+        "cores": os.cpu_count(),
+        "threads": torch.get_num_threads(),
+        "torch": torch.__version__,
+    }
+
+
+def run(
+    assets: Path,
+    faces: Path,
+    counts: list[int],
+    precisions: list[Literal["fp32", "bf16"]],
+    settings: DreamBoothSettings,
+    *,
+    images: int,
+    compared: int,
+    prompts: int,
+    seed: int,
+) -> dict[str, Any]:
+    """Measures everything; what comes back is plain values."""
+    encoder = InsightFaceEncoder(faces, "world", det_size=(128, 128))
+    plain = load_base(assets)
+    base = FrozenBase.open(assets / "base")
+    layout = LoraLayout.from_unet(base.unet, settings.targets, settings.rank)
+    started = time.perf_counter()
+    subjects = make_subjects(base, max([*counts, compared]), images, prompts, seed)
+    prepared = (time.perf_counter() - started) / len(subjects)
+    chosen = subjects[:compared]
+    short = settings.model_copy(update={"steps": 2, "warmup_steps": 0})
+
+    plain_lora(plain, layout, subjects[0].encoded, short)
+    trained = [plain_lora(plain, layout, subject.encoded, settings) for subject in chosen]
+    flats = {"plain": torch.stack([flat for flat, _ in trained])}
+    plain_seconds = [_mean([seconds for _, seconds in trained])]
+    typer.echo(f"plain: {60 / plain_seconds[0]:.1f} LoRAs a minute")
+
+    keep_freed_memory()
+    rows: list[dict[str, Any]] = []
+    for precision in precisions:
+        base.unet.to(dtype=DTYPES[precision])
+        ready = settings.model_copy(update={"precision": precision})
+        people = [in_precision(subject.encoded, DTYPES[precision]) for subject in subjects]
+        train_people(base, layout, people[: max(counts)], ready.model_copy(update={"steps": 2, "warmup_steps": 0}))
+        for count in counts:
+            started = time.perf_counter()
+            made = train_people(base, layout, people[:count], ready)
+            seconds = time.perf_counter() - started
+            rows.append(
+                {"people": count, "precision": precision, "seconds": seconds, "per_minute": 60 * count / seconds}
+            )
+            typer.echo(f"{count} at once, {precision}: {60 * count / seconds:.1f} LoRAs a minute")
+            if count >= compared:
+                flats[precision] = made.flat[:compared]
+        if precision not in flats:
+            flats[precision] = train_people(base, layout, people[:compared], ready).flat
+    plain_seconds.append(_mean([plain_lora(plain, layout, s.encoded, settings)[1] for s in chosen]))
+    typer.echo(f"plain again: {60 / plain_seconds[1]:.1f} LoRAs a minute")
+
+    figures = {"base": likeness(plain, layout, settings.scale, None, chosen, encoder, seed)}
+    for name, flat in flats.items():
+        figures[name] = likeness(plain, layout, settings.scale, flat, chosen, encoder, seed)
+    rate = 60 / min(plain_seconds)
+    return {
+        "machine": machine(),
+        "settings": settings.model_dump(mode="json"),
+        "parameters": layout.size,
+        "images": images,
+        "prepare_seconds_a_person": prepared,
+        "plain": {"seconds": plain_seconds, "per_minute": rate},
+        "many": [row | {"times_plain": row["per_minute"] / rate} for row in rows],
+        "likeness": {name: {"mean": _mean(values), "people": values} for name, values in figures.items()},
+    }
+
+
+def main(
+    people: Annotated[
+        list[int] | None, typer.Option(help="People at once; several times. 1, 4, 16, 32 if none.")
+    ] = None,
+    precision: Annotated[list[str] | None, typer.Option(help="fp32 or bf16; several times. Both if none.")] = None,
+    target: Annotated[list[str] | None, typer.Option(help="LoRA targets; several times.")] = None,
+    rank: Annotated[int, typer.Option(help="Of the LoRAs.")] = 2,
+    steps: Annotated[int, typer.Option(help="Training steps.")] = 30,
+    batch_size: Annotated[int, typer.Option(help="Pictures a step of each person.")] = 4,
+    lr: Annotated[float, typer.Option(help="AdamW's peak rate.")] = 1.5e-2,
+    images: Annotated[int, typer.Option(help="Renders that a LoRA learns from.")] = 20,
+    compared: Annotated[int, typer.Option(help="People whose likeness is compared; the plain loop trains these.")] = 4,
+    prompts: Annotated[int, typer.Option(help="Pictures drawn of each of them.")] = 6,
+    seed: Annotated[int, typer.Option(help="Of people, trainings and pictures.")] = 1234,
+    assets: Annotated[Path, typer.Option(help="Folder of the world's models.")] = ASSETS,
+    faces: Annotated[Path | None, typer.Option(help="Folder of the face pack; else the one in the assets.")] = None,
+    out: Annotated[Path, typer.Option(help="JSON file to write.")] = Path("outputs/corpus.json"),
+) -> None:
+    """Measures, prints and writes."""
+    settings = DreamBoothSettings(
+        targets=tuple(target or ("attention", "feed_forward", "projections")),
+        rank=rank,
+        steps=steps,
+        batch_size=batch_size,
+        lr=lr,
+        warmup_steps=min(3, steps - 1),
+        schedule="cosine",
+        final_lr=0.1,
+        weight_decay=0.0,
+        seed=seed,
+    )
+    known: dict[str, Literal["fp32", "bf16"]] = {"fp32": "fp32", "bf16": "bf16"}
+    for word in precision or []:
+        if word not in known:
+            raise typer.BadParameter(f"precision is {word!r}: give fp32 or bf16")
+    found = run(
+        assets,
+        faces or assets / "insightface",
+        people or [1, 4, 16, 32],
+        [known[word] for word in precision or known],
+        settings,
+        images=images,
+        compared=compared,
+        prompts=prompts,
+        seed=seed,
+    )
+    write_json(out, found)
+    best = max(found["many"], key=lambda row: row["per_minute"])
+    means = {name: round(figure["mean"], 3) for name, figure in found["likeness"].items()}
+    typer.echo(f"best: {best['people']} at once, {best['precision']}, {best['times_plain']:.1f} times plain")
+    typer.echo(f"likeness: {json.dumps(means)}")
+
+
+if __name__ == "__main__":
+    typer.run(main)

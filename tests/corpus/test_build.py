@@ -1,0 +1,105 @@
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from difflora.corpus import build
+from difflora.corpus.base import FrozenBase
+from difflora.corpus.build import build_corpus
+from difflora.corpus.dreambooth import Trained, train_people
+from difflora.corpus.people import PeopleFolder
+from difflora.corpus.reader import Corpus
+from difflora.corpus.settings import DreamBoothSettings
+from difflora.errors import BadFile, BadParameter
+
+SETTINGS = DreamBoothSettings(rank=2, steps=3, batch_size=2, lr=1e-2, seed=4)
+
+
+def test_a_row_for_each_person_with_what_is_known_of_it(base: FrozenBase, people: PeopleFolder, tmp_path: Path) -> None:
+    report = build_corpus(tmp_path, people, base, SETTINGS, people_at_once=2, rows_per_shard=2, progress=False)
+    assert (report.trained, report.there, report.failed) == (5, 0, {})
+    assert report.per_minute > 0
+    corpus = Corpus.open(tmp_path)
+    assert [entry.identity for entry in corpus.entries] == people.ids
+    assert {entry.split for entry in corpus.entries} <= {"train", "validation", "test"}
+    assert [entry.split for entry in corpus.entries] == [people.line(i)["split"] for i in people.ids]
+    assert {entry.seed for entry in corpus.entries} == {4}
+    assert {entry.images for entry in corpus.entries} == {5}
+    assert corpus.settings["base"]["name"] == "tiny"
+    assert corpus.settings["people"] == people.settings
+    rows = corpus.rows(range(5))
+    assert rows.isfinite().all()
+    assert len({tuple(row.tolist()[:50]) for row in rows}) == 5
+    again = build_corpus(tmp_path, people, base, SETTINGS, people_at_once=2, rows_per_shard=2, progress=False)
+    assert (again.trained, again.there) == (0, 5)
+
+
+def test_more_people_are_added_to_those_who_are_there(
+    base: FrozenBase, make_people: Callable[..., PeopleFolder], tmp_path: Path
+) -> None:
+    few = make_people(tmp_path / "people", 3, images=2)
+    build_corpus(tmp_path / "corpus", few, base, SETTINGS, people_at_once=2, progress=False)
+    before = Corpus.open(tmp_path / "corpus")
+    rows = before.rows(range(3))
+    more = make_people(tmp_path / "people", 5, images=2)
+    assert more.digest == few.digest
+    assert [more.line(i)["split"] for i in few.ids] == [few.line(i)["split"] for i in few.ids]
+    report = build_corpus(tmp_path / "corpus", more, base, SETTINGS, people_at_once=2, progress=False)
+    assert (report.trained, report.there) == (2, 3)
+    after = Corpus.open(tmp_path / "corpus")
+    assert after.entries[:3] == before.entries
+    assert torch.equal(after.rows(range(3)), rows)
+
+
+def test_other_settings_people_or_weights_are_refused(
+    base: FrozenBase, people: PeopleFolder, make_people: Callable[..., PeopleFolder], tmp_path: Path
+) -> None:
+    build_corpus(tmp_path, people, base, SETTINGS, count=1, progress=False)
+    other = SETTINGS.model_copy(update={"lr": 2e-2})
+    with pytest.raises(BadParameter, match=r"dreambooth.lr = 0.01, not 0.02"):
+        build_corpus(tmp_path, people, base, other, progress=False)
+    weights = FrozenBase(base.pipeline, base.scheduler, base.name, "other weights")
+    with pytest.raises(BadParameter, match=r'weights = "tiny weights", not "other weights"'):
+        build_corpus(tmp_path, people, weights, SETTINGS, progress=False)
+    with pytest.raises(BadParameter, match="people_at_once is 0"):
+        build_corpus(tmp_path, people, base, SETTINGS, people_at_once=0)
+    with pytest.raises(BadParameter, match="nobody"):
+        build_corpus(tmp_path, make_people(tmp_path / "none", 0), base, SETTINGS)
+
+
+def test_a_person_who_fails_is_listed_and_not_tried_again(
+    base: FrozenBase, people: PeopleFolder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    calls: list[int] = []
+
+    def breaks_second(*arguments: Any) -> Trained:
+        trained = train_people(*arguments)
+        calls.append(len(trained.flat))
+        return Trained(trained.flat, trained.losses, {1: f"{people.ids[1]}: its loss became nan at step 2"})
+
+    monkeypatch.setattr(build, "train_people", breaks_second)
+    report = build_corpus(tmp_path, people, base, SETTINGS, count=3, people_at_once=3, progress=False)
+    assert report.trained == 2
+    assert report.failed == {people.ids[1]: f"{people.ids[1]}: its loss became nan at step 2"}
+    corpus = Corpus.open(tmp_path)
+    assert [entry.identity for entry in corpus.entries] == [people.ids[0], people.ids[2]]
+    assert corpus.failures() == report.failed
+    again = build_corpus(tmp_path, people, base, SETTINGS, count=3, people_at_once=3, progress=False)
+    assert (again.trained, again.failed, calls) == (0, {}, [3])
+
+
+def test_a_damaged_person_stops_the_build_and_is_named(
+    base: FrozenBase, make_people: Callable[..., PeopleFolder], tmp_path: Path
+) -> None:
+    people = make_people(tmp_path / "people", 3, images=2)
+    path = tmp_path / "people" / "people" / f"{people.ids[2]}.safetensors"
+    data = bytearray(path.read_bytes())
+    data[-7] ^= 1
+    path.write_bytes(data)
+    with pytest.raises(BadFile, match=rf"{path.name}: was changed"):
+        build_corpus(tmp_path / "corpus", people, base, SETTINGS, people_at_once=2, progress=False)
+    assert len(Corpus.open(tmp_path / "corpus")) == 2

@@ -1,0 +1,61 @@
+from __future__ import annotations
+
+import pytest
+import torch
+
+from difflora.errors import BadParameter
+from difflora.identities.source import ImageSource, load_source
+from difflora.world.identities import RenderedPeople
+
+RENDERED = "difflora.world.identities:RenderedPeople"
+
+
+def test_the_renderer_is_a_source_found_by_name() -> None:
+    source = load_source(RENDERED, {"seed": 3})
+    assert isinstance(source, ImageSource)
+    assert source.settings["seed"] == 3
+    assert source.ids(2) == ["rendered-3-000000", "rendered-3-000001"]
+    assert source.ids(5)[:2] == source.ids(2)
+
+
+@pytest.mark.parametrize(
+    ("name", "options", "said"),
+    [
+        ("nowhere:Thing", {}, "cannot be found"),
+        ("difflora.world.identities:Nobody", {}, "cannot be found"),
+        ("RenderedPeople", {}, "cannot be found"),
+        ("difflora.world.identities:re", {}, "no class of image sources"),
+        (RENDERED, {"colour": 1}, "'colour'"),
+        ("difflora.errors:BadFile", {}, "no class of image sources"),
+        (RENDERED, {"seed": -1}, "seed is -1"),
+    ],
+)
+def test_mistakes_are_named(name: str, options: dict[str, object], said: str) -> None:
+    with pytest.raises(BadParameter, match=said):
+        load_source(name, options)
+
+
+def test_a_rendered_person_is_a_function_of_id_and_seed() -> None:
+    one, two = RenderedPeople(), RenderedPeople()
+    made, again = one.candidates("rendered-0-000007", 3, 5), two.candidates("rendered-0-000007", 3, 5)
+    assert torch.equal(made.images, again.images)
+    assert made.captions == again.captions
+    assert made.images.shape == (3, 3, 64, 64)
+    assert not torch.equal(made.images, one.candidates("rendered-0-000007", 3, 6).images)
+    person, other = one.person("rendered-0-000007"), one.person("rendered-0-000008")
+    assert torch.equal(person.continuous, two.person("rendered-0-000007").continuous)
+    assert not torch.equal(person.continuous, other.continuous)
+    assert made.class_word == person.gender[0]
+
+
+def test_captions_leave_the_identity_open() -> None:
+    made = RenderedPeople(subject="sks").candidates("rendered-0-000007", 40, 5)
+    assert all(f"sks {made.class_word}" in caption for caption in made.captions)
+    words = " ".join(made.captions)
+    assert not any(trait in words for trait in ("hair", "eyes", "nose", "beard", "freckles", "skin", "jaw"))
+
+
+@pytest.mark.parametrize("identity", ["rendered-1-000000", "anna", "rendered-0-7"])
+def test_strangers_are_refused(identity: str) -> None:
+    with pytest.raises(BadParameter, match=r"is nobody of seed 0: ids are like rendered-0-000000"):
+        RenderedPeople().candidates(identity, 1, 0)
