@@ -29,21 +29,23 @@ class BaseData:
 
     Attributes:
         latents: (N, C, 8, 8) float16, scaled to unit variance.
+        boxes: (N, 4) float32, the faces' boxes in pixels.
         ids: (N, K, L) int16 tokens of K captions a picture.
         empty: (L,) int64 tokens of the empty prompt.
     """
 
     latents: Tensor
+    boxes: Tensor
     ids: Tensor
     empty: Tensor
 
-    def draw(self, count: int, dropout: float, generator: torch.Generator) -> tuple[Tensor, Tensor]:
-        """Random pictures' latents (B, C, 8, 8) float32 and a caption's tokens of each (B, L) int64, some empty."""
+    def draw(self, count: int, dropout: float, generator: torch.Generator) -> tuple[Tensor, Tensor, Tensor]:
+        """Random pictures' latents (B, C, 8, 8) float32, boxes (B, 4) and captions' tokens (B, L) int64, some empty."""
         rows = torch.randint(0, len(self.latents), (count,), generator=generator)
         which = torch.randint(0, self.ids.shape[1], (count,), generator=generator)
         ids = self.ids[rows, which].long()  # (B, L)
         dropped = torch.rand(count, generator=generator) < dropout
-        return self.latents[rows].float(), torch.where(dropped[:, None], self.empty, ids)
+        return self.latents[rows].float(), self.boxes[rows], torch.where(dropped[:, None], self.empty, ids)
 
 
 @torch.no_grad()
@@ -58,7 +60,7 @@ def make_data(vae: AutoencoderKL, tokenizer: CLIPTokenizer, pool: Pool, captions
     for _ in range(captions_each):
         sentences = caption(pool.people, pool.scenes, generator, scene_dropout=_SCENE_DROPOUT)
         ids.append(token_ids(tokenizer, sentences).short())
-    return BaseData(latents, torch.stack(ids, dim=1), token_ids(tokenizer, [""])[0])
+    return BaseData(latents, pool.boxes, torch.stack(ids, dim=1), token_ids(tokenizer, [""])[0])
 
 
 def cached_data(vae: AutoencoderKL, tokenizer: CLIPTokenizer, work: Path) -> BaseData:
@@ -67,5 +69,5 @@ def cached_data(vae: AutoencoderKL, tokenizer: CLIPTokenizer, work: Path) -> Bas
     path = work / f"base-data-{hashlib.sha256(weights).hexdigest()[:8]}.safetensors"
     if not path.exists():
         data = make_data(vae, tokenizer, generic_pool(folder=work))
-        save_safetensors(path, {"latents": data.latents, "ids": data.ids, "empty": data.empty})
+        save_safetensors(path, vars(data))
     return BaseData(**load_safetensors(path))

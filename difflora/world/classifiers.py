@@ -44,7 +44,7 @@ class ClassifierSettings(BaseModel):
 
     channels: tuple[int, int, int] = (24, 48, 96)
     maps: int = Field(4, ge=1, description="attention maps of each head")
-    steps: int = Field(2500, ge=1)
+    steps: int = Field(3500, ge=1)
     batch_size: int = Field(64, ge=2)
     lr: float = Field(3e-3, gt=0)
     muon_lr: float | None = Field(0.02, gt=0)

@@ -12,6 +12,7 @@ from difflora.world.base import (
     build_scheduler,
     build_text_encoders,
     encode_tokens,
+    face_weights,
     spread_timesteps,
     train_base,
 )
@@ -33,7 +34,7 @@ def assets(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A tiny VAE and a tiny base, trained for three steps."""
     root = tmp_path_factory.mktemp("base")
     pool = fresh_pool(12, 1, 3)
-    vae_settings = VaeSettings(latent_channels=4, channels=(8, 8, 16, 16), steps=2, batch_size=4)
+    vae_settings = VaeSettings(latent_channels=4, channels=(8, 8, 16, 16), steps=2, batch_size=4, identity_weight=0)
     train_vae(vae_settings, root / "assets", root / "work", pool)
     data = make_data(load_vae(root / "assets"), build_tokenizer(), pool, captions_each=2)
     report = train_base(TINY, root / "assets", root / "work", data)
@@ -87,10 +88,23 @@ def test_the_pooled_embedding_reads_the_end_of_the_sentence() -> None:
 
 
 def test_some_prompts_are_left_empty() -> None:
-    data = BaseData(torch.zeros(5, 4, 8, 8).half(), torch.ones(5, 2, 6).short(), torch.zeros(6).long())
-    latents, ids = data.draw(1000, 0.25, torch.Generator().manual_seed(0))
+    data = BaseData(
+        torch.zeros(5, 4, 8, 8).half(), torch.zeros(5, 4), torch.ones(5, 2, 6).short(), torch.zeros(6).long()
+    )
+    latents, boxes, ids = data.draw(1000, 0.25, torch.Generator().manual_seed(0))
     assert latents.dtype == torch.float32
+    assert boxes.shape == (1000, 4)
     assert 0.2 < (ids == 0).all(1).float().mean().item() < 0.3
+
+
+def test_weights_follow_how_much_of_a_cell_the_face_covers() -> None:
+    weight = face_weights(torch.tensor([[16.0, 8.0, 36.0, 24.0]]), 2.0)
+    assert weight.shape == (1, 1, 8, 8)
+    assert weight.mean().item() == pytest.approx(1)
+    outside = weight[0, 0, 0, 0]
+    assert weight[0, 0, 1, 2] / outside == pytest.approx(3)
+    assert weight[0, 0, 2, 4] / outside == pytest.approx(2)  # half of it
+    assert (weight[0, 0] > outside).sum() == 2 * 3
 
 
 def test_a_missing_vae_or_base_is_named(tmp_path: Path) -> None:

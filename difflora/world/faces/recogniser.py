@@ -31,21 +31,22 @@ _PEOPLE, _IMAGES_EACH = 200, 10
 
 
 class RecogniserSettings(BaseModel):
-    """How the recogniser is built and trained: about 9 minutes on two cores, TAR@FAR 1% above 0.99 expected."""
+    """How the recogniser is built and trained: TAR@FAR 1% above 0.99 expected."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     channels: tuple[int, int, int] = Field((24, 48, 128), description="at 28, 14 and 7 pixels")
-    steps: int = Field(1400, ge=1)
+    steps: int = Field(2000, ge=1)
     batch_size: int = Field(128, ge=2)
     lr: float = Field(2e-3, gt=0)
     muon_lr: float | None = Field(0.02, gt=0)
     weight_decay: float = Field(0.05, ge=0)
     scale: float = Field(32.0, gt=0, description="CosFace's s")
-    margin: float = Field(0.3, ge=0, lt=1, description="CosFace's m, reached after margin_warmup of the steps")
+    margin: float = Field(0.5, ge=0, lt=1, description="CosFace's m, reached after margin_warmup of the steps")
     margin_warmup: float = Field(0.4, ge=0, le=1)
-    landmark_noise: float = Field(0.05, ge=0, description="in eye-mouth distances, as the detector errs")
+    landmark_noise: float = Field(0.07, ge=0, description="in eye-mouth distances, as the detector errs")
     strength: float = Field(1.0, ge=0, description="of blur, noise and the like")
+    bf16: bool = Field(True, description="mixed precision; 1.8 times as fast on a CPU with AVX512-BF16, slower without")
     seed: int = 21
 
 
@@ -126,7 +127,9 @@ def _step(
         crops = training_crops(
             pool, rows, generator, landmark_noise=settings.landmark_noise, strength=settings.strength
         )
-        loss: Tensor = head(model(crops), pool.identity[rows], settings.margin * min(1.0, i / ramp))
+        with torch.autocast("cpu", torch.bfloat16, enabled=settings.bf16):
+            embeddings = model(crops)
+        loss: Tensor = head(embeddings.float(), pool.identity[rows], settings.margin * min(1.0, i / ramp))
         return loss
 
     return step
