@@ -159,7 +159,7 @@ def velocity_loss(
     target = scheduler.get_velocity(latents, noise, timesteps)  # (N, C, 8, 8)
     conditions = {"text_embeds": pooled, "time_ids": size_ids(len(latents))}
     output = unet(noisy, timesteps, encoder_hidden_states=prompt, added_cond_kwargs=conditions).sample
-    error = (output.float() - target).pow(2)
+    error: Tensor = (output.float() - target).pow(2)  # (N, C, 8, 8)
     return error.mean() if weight is None else (error * weight).mean()
 
 

@@ -50,7 +50,7 @@ class VaeSettings(BaseModel):
     face_weight: float = Field(2.0, ge=0, description="how much more an error inside the face's box counts")
     feature_weight: float = Field(4.0, ge=0, description="how much more one at the eyes, the nose or the mouth counts")
     l1_weight: float = Field(1.0, ge=0, description="weight of the L1 loss, which keeps what has little contrast")
-    kl_weight: float = Field(1e-6, ge=0, description="weight of the KL term; small, as in Stable Diffusion")
+    kl_weight: float = Field(5e-6, ge=0, description="weight of the KL term: latents smooth enough for diffusion")
     edge_weight: float = Field(1.0, ge=0, description="weight of the L1 loss on differences of neighbouring pixels")
     identity_weight: float = Field(0.1, ge=0, description="weight of what the recogniser's cosine lacks to 1")
     seed: int = 11
