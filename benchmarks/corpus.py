@@ -3,7 +3,8 @@
 The plain loop is what diffusers' script does for one person: peft's layers, one AdamW over their tensors, own random
 numbers; latents and prompts are computed once for it too. All have equal steps, batches, rates and pictures. Likeness
 is the face pack's cosine between pictures drawn with a LoRA and renders that it did not learn from. The plain loop is
-timed before and after the rest and counts with its better time. Writes a JSON file.
+timed before and after the rest and counts with its better time. Processor seconds stand beside the clock's: on a
+machine that does other work they alone compare. Writes a JSON file.
 
     python -m benchmarks.corpus --steps 30 --out outputs/corpus.json
 """
@@ -14,7 +15,7 @@ import json
 import os
 import platform
 import time
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -38,6 +39,32 @@ from difflora.world.generate import generate, load_base
 from difflora.world.identities import RenderedPeople
 
 ASSETS = Path("assets/embedded")
+Precision = Literal["fp32", "bf16"]
+
+
+@dataclass(frozen=True)
+class Timing:
+    """What something took.
+
+    Attributes:
+        seconds: by the clock.
+        cpu_seconds: of all threads.
+    """
+
+    seconds: float
+    cpu_seconds: float
+
+
+class Stopwatch:
+    """Runs from its making."""
+
+    def __init__(self) -> None:
+        self._started = time.perf_counter(), time.process_time()
+
+    def read(self, parts: int = 1) -> Timing:
+        """The time since, divided by a number of parts."""
+        clock, cpu = self._started
+        return Timing((time.perf_counter() - clock) / parts, (time.process_time() - cpu) / parts)
 
 
 @dataclass(frozen=True)
@@ -68,8 +95,8 @@ def in_precision(person: Encoded, dtype: torch.dtype) -> Encoded:
 
 def plain_lora(
     pipeline: Any, layout: LoraLayout, person: Encoded, settings: DreamBoothSettings
-) -> tuple[Tensor, float]:
-    """One person's LoRA by peft and diffusers: the flat vector (D,) and the seconds of its training loop."""
+) -> tuple[Tensor, Timing]:
+    """One person's LoRA by peft and diffusers: the flat vector (D,) and what its training loop took."""
     unet, scheduler = pipeline.unet, pipeline.scheduler
     torch.manual_seed(settings.seed)
     unet.requires_grad_(False)
@@ -81,7 +108,7 @@ def plain_lora(
     schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: settings.lr_at(step) / settings.lr)
     batch = settings.batch_size
     time_ids = torch.tensor([[*person.size, 0, 0, *person.size]], dtype=torch.float32).expand(batch, 6)
-    started = time.perf_counter()
+    watch = Stopwatch()
     for _ in range(settings.steps):
         rows = torch.randint(0, len(person), (batch,))
         latents, noise = person.latents[rows], torch.randn(batch, *person.latents.shape[1:])
@@ -97,7 +124,7 @@ def plain_lora(
         optimizer.step()
         schedule.step()
         optimizer.zero_grad()
-    seconds = time.perf_counter() - started
+    timing = watch.read()
     found = dict(unet.named_parameters())
     flat = layout.flatten(
         {
@@ -109,7 +136,7 @@ def plain_lora(
         }
     )
     unet.delete_adapters("person")
-    return flat, seconds
+    return flat, timing
 
 
 def likeness(
@@ -146,10 +173,6 @@ def likeness(
     return figures
 
 
-def _mean(values: list[float]) -> float:
-    return sum(values) / len(values)
-
-
 def machine() -> dict[str, Any]:
     """Where this ran."""
     return {
@@ -160,11 +183,38 @@ def machine() -> dict[str, Any]:
     }
 
 
+def time_many(
+    base: FrozenBase,
+    layout: LoraLayout,
+    subjects: list[Subject],
+    counts: list[int],
+    compared: int,
+    settings: DreamBoothSettings,
+    precision: Precision,
+) -> tuple[list[dict[str, Any]], Tensor]:
+    """Trains at each number of people; gives a row each, and the LoRAs (compared, D) of the first people."""
+    dtype = DTYPES[precision]
+    base.unet.to(dtype=dtype)
+    settings = settings.model_copy(update={"precision": precision})
+    people = [in_precision(subject.encoded, dtype) for subject in subjects]
+    train_people(base, layout, people[: max(counts)], settings.model_copy(update={"steps": 2, "warmup_steps": 0}))
+    rows, flat = [], None
+    for count in counts:
+        watch = Stopwatch()
+        trained = train_people(base, layout, people[:count], settings)
+        timing = watch.read(count)
+        rows.append({"people": count, "precision": precision, **asdict(timing)})
+        typer.echo(f"{count} at once, {precision}: {timing.seconds:.2f} s a LoRA, {timing.cpu_seconds:.2f} of CPU")
+        if count >= compared:
+            flat = trained.flat[:compared]
+    return rows, train_people(base, layout, people[:compared], settings).flat if flat is None else flat
+
+
 def run(
     assets: Path,
     faces: Path,
     counts: list[int],
-    precisions: list[Literal["fp32", "bf16"]],
+    precisions: list[Precision],
     settings: DreamBoothSettings,
     *,
     images: int,
@@ -177,53 +227,41 @@ def run(
     plain = load_base(assets)
     base = FrozenBase.open(assets / "base")
     layout = LoraLayout.from_unet(base.unet, settings.targets, settings.rank)
-    started = time.perf_counter()
+    watch = Stopwatch()
     subjects = make_subjects(base, max([*counts, compared]), images, prompts, seed)
-    prepared = (time.perf_counter() - started) / len(subjects)
-    chosen = subjects[:compared]
+    prepared = watch.read(len(subjects))
+    chosen = [subject.encoded for subject in subjects[:compared]]
     short = settings.model_copy(update={"steps": 2, "warmup_steps": 0})
 
-    plain_lora(plain, layout, subjects[0].encoded, short)
-    trained = [plain_lora(plain, layout, subject.encoded, settings) for subject in chosen]
+    plain_lora(plain, layout, chosen[0], short)
+    trained = [plain_lora(plain, layout, person, settings) for person in chosen]
     flats = {"plain": torch.stack([flat for flat, _ in trained])}
-    plain_seconds = [_mean([seconds for _, seconds in trained])]
-    typer.echo(f"plain: {60 / plain_seconds[0]:.1f} LoRAs a minute")
-
+    timings = [timing for _, timing in trained]
     keep_freed_memory()
     rows: list[dict[str, Any]] = []
-    for precision in precisions:
-        base.unet.to(dtype=DTYPES[precision])
-        ready = settings.model_copy(update={"precision": precision})
-        people = [in_precision(subject.encoded, DTYPES[precision]) for subject in subjects]
-        train_people(base, layout, people[: max(counts)], ready.model_copy(update={"steps": 2, "warmup_steps": 0}))
-        for count in counts:
-            started = time.perf_counter()
-            made = train_people(base, layout, people[:count], ready)
-            seconds = time.perf_counter() - started
-            rows.append(
-                {"people": count, "precision": precision, "seconds": seconds, "per_minute": 60 * count / seconds}
-            )
-            typer.echo(f"{count} at once, {precision}: {60 * count / seconds:.1f} LoRAs a minute")
-            if count >= compared:
-                flats[precision] = made.flat[:compared]
-        if precision not in flats:
-            flats[precision] = train_people(base, layout, people[:compared], ready).flat
-    plain_seconds.append(_mean([plain_lora(plain, layout, s.encoded, settings)[1] for s in chosen]))
-    typer.echo(f"plain again: {60 / plain_seconds[1]:.1f} LoRAs a minute")
+    for precision in sorted(precisions, reverse=True):  # fp32 first: the way back from bf16 would lose digits
+        made, flats[precision] = time_many(base, layout, subjects, counts, compared, settings, precision)
+        rows += made
+    timings += [plain_lora(plain, layout, person, settings)[1] for person in chosen]
+    best = Timing(min(t.seconds for t in timings), min(t.cpu_seconds for t in timings))
+    typer.echo(f"plain: {best.seconds:.2f} s a LoRA, {best.cpu_seconds:.2f} of CPU")
+    for row in rows:
+        row["per_minute"] = 60 / row["seconds"]
+        row["times_plain"] = best.seconds / row["seconds"]
+        row["times_plain_cpu"] = best.cpu_seconds / row["cpu_seconds"]
 
-    figures = {"base": likeness(plain, layout, settings.scale, None, chosen, encoder, seed)}
+    figures = {"base": likeness(plain, layout, settings.scale, None, subjects[:compared], encoder, seed)}
     for name, flat in flats.items():
-        figures[name] = likeness(plain, layout, settings.scale, flat, chosen, encoder, seed)
-    rate = 60 / min(plain_seconds)
+        figures[name] = likeness(plain, layout, settings.scale, flat, subjects[:compared], encoder, seed)
     return {
         "machine": machine(),
         "settings": settings.model_dump(mode="json"),
         "parameters": layout.size,
         "images": images,
-        "prepare_seconds_a_person": prepared,
-        "plain": {"seconds": plain_seconds, "per_minute": rate},
-        "many": [row | {"times_plain": row["per_minute"] / rate} for row in rows],
-        "likeness": {name: {"mean": _mean(values), "people": values} for name, values in figures.items()},
+        "prepare_a_person": asdict(prepared),
+        "plain": asdict(best) | {"per_minute": 60 / best.seconds},
+        "many": rows,
+        "likeness": {name: {"mean": sum(values) / len(values), "people": values} for name, values in figures.items()},
     }
 
 
@@ -258,7 +296,7 @@ def main(
         weight_decay=0.0,
         seed=seed,
     )
-    known: dict[str, Literal["fp32", "bf16"]] = {"fp32": "fp32", "bf16": "bf16"}
+    known: dict[str, Precision] = {"fp32": "fp32", "bf16": "bf16"}
     for word in precision or []:
         if word not in known:
             raise typer.BadParameter(f"precision is {word!r}: give fp32 or bf16")

@@ -52,7 +52,7 @@ def test_every_command_has_an_example(command: str, capsys: pytest.CaptureFixtur
         (["world", "verify", "nobody"], "no model is named 'nobody'"),
         (["world", "verify", "--seed", "1"], "seed 1 drew the training pictures"),
         (["world", "verify", "--count", "0"], "count is 0"),
-        (["world", "verify", "--assets", "nowhere"], "nowhere: no files of vae"),
+        (["world", "verify", "--assets", "nowhere"], "nowhere: no files of detector"),
         (["world", "manifest", "--assets", "nowhere"], "nowhere/MANIFEST.json: no such file"),
         (["world", "sheet", "x.jpg"], "x.jpg"),
         (["world", "sheet", "x.png", "--assets", "nowhere"], "nowhere/base: no base model"),

@@ -25,7 +25,8 @@ def assert_same_function(one: torch.Tensor, two: torch.Tensor, layout: LoraLayou
     for name, (lora_A, lora_B) in first.items():
         product = lora_B @ lora_A
         error = (second[name][1] @ second[name][0] - product).norm()
-        assert error <= tolerance * product.norm(), name
+        # Rounding is relative to the factors: their product may cancel to far less.
+        assert error <= tolerance * lora_B.norm() * lora_A.norm(), name
 
 
 @given(st.integers(1, 7), st.integers(1, 7), st.integers(1, 5), st.integers(0, 1000), st.sampled_from([1e-12, 1, 1e6]))

@@ -31,7 +31,7 @@ def test_seeds_and_counts_that_cannot_measure(tmp_path: Path, seed: int, count: 
 
 def test_json_and_table(tmp_path: Path, fake_world: Any) -> None:
     fake_world.figures["vae"] = 0.5
-    train_models(["vae", "faces"], tmp_path, tmp_path / "work", verify=False)
+    train_models(["vae", "faces", "judge"], tmp_path, tmp_path / "work", verify=False)
     rows = run_verifications(["vae"], tmp_path, 9)
     plain = json.loads(json.dumps(rows_as_json(rows, 9, None), allow_nan=False))
     assert plain["passed"] is False
