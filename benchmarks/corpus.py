@@ -135,7 +135,7 @@ def plain_lora(
             for name in names
         }
     )
-    unet.delete_adapters("person")
+    unet.unload_lora()
     return flat, timing
 
 

@@ -38,6 +38,9 @@ def build(
     dtype: Annotated[str, typer.Option(help="Of the rows on disk: fp16 or fp32.")] = "fp16",
     rows_per_shard: Annotated[int, typer.Option(help="Rows of a file.")] = 64,
     device: Annotated[str, typer.Option(help="cpu, cuda, cuda:1...")] = "cpu",
+    compile: Annotated[
+        bool, typer.Option("--compile", help="Compile the UNet: worth its minute from some hundred people on.")
+    ] = False,
 ) -> None:
     """Train a LoRA of each person and add it to the corpus, going on from what is there.
 
@@ -77,6 +80,7 @@ def build(
         count=count,
         dtype="fp16" if dtype == "fp16" else "fp32",
         rows_per_shard=rows_per_shard,
+        compile=compile,
     )
     rate = f" ({report.per_minute:.1f} a minute)" if report.trained else ""
     typer.echo(f"{out}: {report.there + report.trained} LoRAs, {report.trained} of them new{rate}")

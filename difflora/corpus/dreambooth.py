@@ -10,18 +10,21 @@ person's own, so that the company a LoRA is trained in changes it by rounding al
 from __future__ import annotations
 
 import math
+import os
+import shutil
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
-from typing import Any
+from types import TracebackType
+from typing import Any, Self
 
 import torch
-import torch.nn.functional as F
 from diffusers.models.attention_processor import AttnProcessor
 from torch import Tensor
 from tqdm import tqdm
 
 from difflora.corpus.base import DTYPES, FrozenBase
+from difflora.corpus.draws import denoising_losses, gather
 from difflora.corpus.latents import Encoded
 from difflora.corpus.many import ManyLoras
 from difflora.corpus.settings import DreamBoothSettings
@@ -65,77 +68,89 @@ def initial_flat(layout: LoraLayout, seed: int) -> Tensor:
     return flat
 
 
-@dataclass(frozen=True)
-class _People:
-    """The pictures of P people in one row of tensors each."""
+class Trainer:
+    """Trains batches of people on one base; as a context, so that hooks and compiled code serve all batches.
 
-    latents: Tensor  # (sum of M, C, h, w) float32
-    prompt_embeds: Tensor  # (sum of M, L, W)
-    pooled_embeds: Tensor | None  # (sum of M, W2)
-    counts: Tensor  # (P,) pictures of each person
-    starts: Tensor  # (P,) place of each person's first
-    time_ids: Tensor | None  # (P * b, 6)
+    with Trainer(base, layout, settings) as trainer:
+        trained = trainer.train(people)
 
-    def rows(self, places: Tensor) -> Tensor:
-        """Where places in [0, 1) fall in each person's list: (b,) to (P * b,) int64, person after person."""
-        chosen = (places * self.counts[:, None]).long().clamp(max=self.counts[:, None] - 1)  # (P, b)
-        return (self.starts[:, None] + chosen).flatten()
+    Args:
+        base: the frozen base model, in ``settings.precision``.
+        layout: of the LoRAs, for this base and ``settings.rank``.
+        settings: how to train.
+        compile: whether the UNet is compiled: a quarter off each step, a minute or so before the first, and again
+            for each new number of people. The results differ by rounding.
 
+    Raises:
+        BadParameter: if the base is in another precision, or there is no compiler.
+        DiffLoRAError: if the base is under LoRAs already, or is not the layout's.
+    """
 
-def _gather(base: FrozenBase, people: Sequence[Encoded], settings: DreamBoothSettings) -> _People:
-    shapes = {person.latents.shape[1:] for person in people}
-    if len(shapes) != 1:
-        raise BadParameter(
-            f"pictures of different sizes ({sorted(map(tuple, shapes))}): train people of one size together"
+    def __init__(
+        self, base: FrozenBase, layout: LoraLayout, settings: DreamBoothSettings, *, compile: bool = False
+    ) -> None:
+        dtype = next(base.unet.parameters()).dtype
+        if dtype != DTYPES[settings.precision]:
+            raise BadParameter(
+                f"precision is {settings.precision}, but the base model is in {dtype}: load it in the former"
+            )
+        if compile and base.device.type == "cpu" and not any(map(shutil.which, _compilers())):
+            raise BadParameter("compile: no C++ compiler was found; install g++ or clang++, or leave it out")
+        self._base, self._layout, self._settings = base, layout, settings
+        self._unet: Any = torch.compile(base.unet) if compile else base.unet
+        self._loras = ManyLoras(base.unet, layout, settings.scale)
+        self._open = ExitStack()
+
+    def __enter__(self) -> Self:
+        with ExitStack() as opened:
+            opened.enter_context(self._loras)
+            opened.enter_context(_fast_attention(self._base))
+            self._open = opened.pop_all()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._open.close()
+
+    def train(self, people: Sequence[Encoded], *, progress: bool = False) -> Trained:
+        """Trains a LoRA for each of P people in one pass.
+
+        Args:
+            people: P people of pictures of one size, each with any number of them.
+            progress: whether to show a bar over the steps.
+
+        Returns:
+            The LoRAs. A person whose loss or weights become non-finite is named in ``failed`` and harms no other.
+
+        Raises:
+            BadParameter: if there is nobody, or the pictures differ in size.
+        """
+        if not people:
+            raise BadParameter("nobody to train: give at least one person")
+        base, settings = self._base, self._settings
+        data = gather(base, people, settings)
+        start = initial_flat(self._layout, settings.seed).to(base.device)
+        flat = start.repeat(len(people), 1).requires_grad_()  # (P, D)
+        optimizer = torch.optim.AdamW(
+            [flat],
+            lr=settings.lr,
+            betas=settings.betas,
+            weight_decay=settings.weight_decay,
+            fused=base.device.type in ("cpu", "cuda"),
         )
-    most = settings.images or max(map(len, people))
-    counts = torch.tensor([min(most, len(person)) for person in people])
-    device, pooled, time_ids = base.device, None, None
-    dtype = next(base.unet.parameters()).dtype
-    if base.is_xl:
-        # Micro-conditioning of whole pictures: original size, crop corner, target size.
-        sizes = torch.tensor([[*person.size, 0, 0, *person.size] for person in people], device=device, dtype=dtype)
-        time_ids = sizes.repeat_interleave(settings.batch_size, dim=0)  # (P * b, 6)
-        pooled = torch.cat([p.pooled_embeds[:most] for p in people if p.pooled_embeds is not None])
-    return _People(
-        torch.cat([person.latents[:most] for person in people]),
-        torch.cat([person.prompt_embeds[:most] for person in people]),
-        pooled,
-        counts.to(device),
-        (counts.cumsum(0) - counts).to(device),
-        time_ids,
-    )
-
-
-def _spread(count: int, steps: int, generator: torch.Generator) -> Tensor:
-    """One random timestep in each of ``count`` equal parts of the schedule, (count,) int64."""
-    places = (torch.arange(count) + torch.rand(count, generator=generator)) / count
-    return (places * steps).long().clamp(max=steps - 1)
-
-
-def _losses(base: FrozenBase, data: _People, settings: DreamBoothSettings, generator: torch.Generator) -> Tensor:
-    """Each person's mean squared error on one batch, (P,) float32; the draws are the same for all people."""
-    people, scheduler, device = len(data.counts), base.scheduler, base.device
-    places = torch.rand(settings.batch_size, generator=generator)  # (b,)
-    timesteps = _spread(settings.batch_size, scheduler.config.num_train_timesteps, generator)  # (b,)
-    noise = torch.randn(settings.batch_size, *data.latents.shape[1:], generator=generator)  # (b, C, h, w)
-    rows = data.rows(places.to(device))  # (P * b,)
-    latents = data.latents[rows]  # (P * b, C, h, w)
-    timesteps = timesteps.to(device).repeat(people)  # (P * b,)
-    noise = noise.to(device).repeat(people, 1, 1, 1)  # (P * b, C, h, w)
-    noisy = scheduler.add_noise(latents, noise, timesteps)  # (P * b, C, h, w)
-    kind = scheduler.config.prediction_type
-    if kind == "v_prediction":
-        target = scheduler.get_velocity(latents, noise, timesteps)  # (P * b, C, h, w)
-    else:
-        target = noise if kind == "epsilon" else latents
-    conditions = None
-    if data.pooled_embeds is not None:
-        conditions = {"text_embeds": data.pooled_embeds[rows], "time_ids": data.time_ids}
-    prompt = data.prompt_embeds[rows]  # (P * b, L, W)
-    noisy = noisy.to(prompt.dtype).contiguous(memory_format=torch.channels_last)
-    output = base.unet(noisy, timesteps, encoder_hidden_states=prompt, added_cond_kwargs=conditions).sample
-    return F.mse_loss(output.float(), target, reduction="none").reshape(people, -1).mean(1)  # (P,)
+        generator = torch.Generator().manual_seed(settings.seed)
+        losses = torch.empty(settings.steps, len(people), device=base.device)
+        for step in tqdm(range(settings.steps), disable=not progress, unit="step", leave=False):
+            optimizer.param_groups[0]["lr"] = settings.lr_at(step)
+            self._loras.set(flat)
+            loss = denoising_losses(base, self._unet, data, settings, generator)  # (P,)
+            loss.sum().backward()
+            _clip(flat, settings.max_grad_norm)
+            optimizer.step()
+            optimizer.zero_grad()
+            losses[step] = loss.detach()
+        return _result(flat, losses, people)
 
 
 def train_people(
@@ -146,50 +161,13 @@ def train_people(
     *,
     progress: bool = False,
 ) -> Trained:
-    """Trains a LoRA for each of P people in one pass.
+    """One batch through a ``Trainer`` of its own."""
+    with Trainer(base, layout, settings) as trainer:
+        return trainer.train(people, progress=progress)
 
-    Args:
-        base: the frozen base model.
-        layout: of the LoRAs, for this base and ``settings.rank``.
-        people: P people of pictures of one size, each with any number of them.
-        settings: how to train.
-        progress: whether to show a bar over the steps.
 
-    Returns:
-        The LoRAs. A person whose loss or weights become non-finite is named in ``failed`` and harms no other.
-
-    Raises:
-        BadParameter: if there is nobody, the pictures differ in size, or the base is in another precision.
-    """
-    if not people:
-        raise BadParameter("nobody to train: give at least one person")
-    dtype = next(base.unet.parameters()).dtype
-    if dtype != DTYPES[settings.precision]:
-        raise BadParameter(
-            f"precision is {settings.precision}, but the base model is in {dtype}: load it in the former"
-        )
-    data = _gather(base, people, settings)
-    flat = initial_flat(layout, settings.seed).to(base.device).repeat(len(people), 1).requires_grad_()  # (P, D)
-    optimizer = torch.optim.AdamW(
-        [flat],
-        lr=settings.lr,
-        betas=settings.betas,
-        weight_decay=settings.weight_decay,
-        fused=base.device.type in ("cpu", "cuda"),
-    )
-    generator = torch.Generator().manual_seed(settings.seed)
-    losses = torch.empty(settings.steps, len(people), device=base.device)
-    with ManyLoras(base.unet, layout, settings.scale) as loras, _fast_attention(base):
-        for step in tqdm(range(settings.steps), disable=not progress, unit="step", leave=False):
-            optimizer.param_groups[0]["lr"] = settings.lr_at(step)
-            loras.set(flat)
-            loss = _losses(base, data, settings, generator)  # (P,)
-            loss.sum().backward()
-            _clip(flat, settings.max_grad_norm)
-            optimizer.step()
-            optimizer.zero_grad()
-            losses[step] = loss.detach()
-    return _result(flat, losses, people)
+def _compilers() -> list[str]:
+    return [name for name in (os.environ.get("CXX"), "g++", "clang++", "c++") if name]
 
 
 def _clip(flat: Tensor, most: float) -> None:

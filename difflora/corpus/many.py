@@ -111,7 +111,8 @@ def _find(unet: nn.Module, name: str) -> nn.Linear | nn.Conv2d:
     except AttributeError as error:
         raise DiffLoRAError(f"{name}: no such module in this {type(unet).__name__}; the LoRAs are another's") from error
     if not isinstance(module, nn.Linear | nn.Conv2d):
-        raise DiffLoRAError(f"{name}: a {type(module).__name__}, not a plain Linear or Conv2d; unload other adapters")
+        kind = f"{type(module).__module__}.{type(module).__name__}"
+        raise DiffLoRAError(f"{name}: a {kind}, not a plain Linear or Conv2d; unload other adapters")
     return module
 
 

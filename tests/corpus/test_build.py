@@ -7,10 +7,9 @@ from typing import Any
 import pytest
 import torch
 
-from difflora.corpus import build
 from difflora.corpus.base import FrozenBase
 from difflora.corpus.build import build_corpus
-from difflora.corpus.dreambooth import Trained, train_people
+from difflora.corpus.dreambooth import Trained, Trainer
 from difflora.corpus.people import PeopleFolder
 from difflora.corpus.reader import Corpus
 from difflora.corpus.settings import DreamBoothSettings
@@ -75,13 +74,14 @@ def test_a_person_who_fails_is_listed_and_not_tried_again(
     base: FrozenBase, people: PeopleFolder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     calls: list[int] = []
+    real = Trainer.train
 
-    def breaks_second(*arguments: Any) -> Trained:
-        trained = train_people(*arguments)
+    def breaks_second(trainer: Trainer, encoded: Any) -> Trained:
+        trained = real(trainer, encoded)
         calls.append(len(trained.flat))
         return Trained(trained.flat, trained.losses, {1: f"{people.ids[1]}: its loss became nan at step 2"})
 
-    monkeypatch.setattr(build, "train_people", breaks_second)
+    monkeypatch.setattr(Trainer, "train", breaks_second)
     report = build_corpus(tmp_path, people, base, SETTINGS, count=3, people_at_once=3, progress=False)
     assert report.trained == 2
     assert report.failed == {people.ids[1]: f"{people.ids[1]}: its loss became nan at step 2"}

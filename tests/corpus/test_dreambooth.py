@@ -11,7 +11,7 @@ from peft import LoraConfig
 from torch import Tensor
 
 from difflora.corpus.base import FrozenBase
-from difflora.corpus.dreambooth import initial_flat, train_people
+from difflora.corpus.dreambooth import Trainer, initial_flat, train_people
 from difflora.corpus.latents import Encoded
 from difflora.corpus.settings import DreamBoothSettings
 from difflora.errors import BadParameter
@@ -154,6 +154,31 @@ def test_only_the_first_pictures_are_used_if_so_set(base: FrozenBase, make_encod
         pooled_embeds=person.pooled_embeds[:3],
     )
     assert torch.equal(_train(base, [person], settings), _train(base, [short]))
+
+
+def test_compiled_once_for_all_batches_of_a_size(
+    make_pipeline: Callable[[], Any], base: FrozenBase, make_encoded: MakeEncoded, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Traced as in earnest, but run by torch's own kernels: a compiler would take a minute."""
+    real = torch.compile
+    monkeypatch.setattr(torch, "compile", lambda module: real(module, backend="eager", fullgraph=True))
+    monkeypatch.setattr("shutil.which", lambda name: "/usr/bin/g++")
+    frozen = FrozenBase.of(make_pipeline(), "tiny", "tiny weights")
+    people, settings = make_encoded(4), SETTINGS.model_copy(update={"steps": 3})
+    with Trainer(frozen, _layout(frozen), settings, compile=True) as trainer:
+        first = trainer.train(people[:2]).flat
+        with torch.compiler.set_stance("fail_on_recompile"):
+            second = trainer.train(people[2:]).flat
+    torch.compiler.reset()
+    start = initial_flat(_layout(base), settings.seed)
+    assert _far(first, _train(base, people[:2], settings), start) < 1e-3
+    assert _far(second, _train(base, people[2:], settings), start) < 1e-3
+
+
+def test_compiling_needs_a_compiler(base: FrozenBase, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("shutil.which", lambda name: None)
+    with pytest.raises(BadParameter, match=r"compile: no C\+\+ compiler"):
+        Trainer(base, _layout(base), SETTINGS, compile=True)
 
 
 def test_nobody_and_mixed_sizes_are_errors(base: FrozenBase, make_encoded: MakeEncoded) -> None:

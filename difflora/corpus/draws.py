@@ -1,0 +1,107 @@
+"""What a training step sees: the pictures of P people, and draws of noise, timesteps and pictures that all share."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from difflora.corpus.base import FrozenBase
+from difflora.corpus.latents import Encoded
+from difflora.corpus.settings import DreamBoothSettings
+from difflora.errors import BadParameter
+
+
+@dataclass(frozen=True)
+class Batch:
+    """The pictures of P people in one tensor of each kind, person after person."""
+
+    latents: Tensor  # (sum of M, C, h, w) float32
+    prompt_embeds: Tensor  # (sum of M, L, W)
+    pooled_embeds: Tensor | None  # (sum of M, W2)
+    counts: Tensor  # (P,) pictures of each person
+    starts: Tensor  # (P,) place of each person's first
+    time_ids: Tensor | None  # (P * b, 6)
+
+    def rows(self, places: Tensor) -> Tensor:
+        """Where places in [0, 1) fall in each person's list: (b,) to (P * b,) int64, person after person."""
+        chosen = (places * self.counts[:, None]).long().clamp(max=self.counts[:, None] - 1)  # (P, b)
+        return (self.starts[:, None] + chosen).flatten()
+
+
+def gather(base: FrozenBase, people: Sequence[Encoded], settings: DreamBoothSettings) -> Batch:
+    """Puts P people together.
+
+    Raises:
+        BadParameter: if their pictures differ in size.
+    """
+    shapes = {person.latents.shape[1:] for person in people}
+    if len(shapes) != 1:
+        raise BadParameter(
+            f"pictures of different sizes ({sorted(map(tuple, shapes))}): train people of one size together"
+        )
+    most = settings.images or max(map(len, people))
+    counts = torch.tensor([min(most, len(person)) for person in people])
+    device, pooled, time_ids = base.device, None, None
+    if base.is_xl:
+        # Micro-conditioning of whole pictures: original size, crop corner, target size.
+        sizes = torch.tensor(
+            [[*person.size, 0, 0, *person.size] for person in people], device=device, dtype=torch.float32
+        )
+        time_ids = sizes.repeat_interleave(settings.batch_size, dim=0)  # (P * b, 6)
+        pooled = torch.cat([p.pooled_embeds[:most] for p in people if p.pooled_embeds is not None])
+    return Batch(
+        torch.cat([person.latents[:most] for person in people]),
+        torch.cat([person.prompt_embeds[:most] for person in people]),
+        pooled,
+        counts.to(device),
+        (counts.cumsum(0) - counts).to(device),
+        time_ids,
+    )
+
+
+def _spread(count: int, steps: int, generator: torch.Generator) -> Tensor:
+    """One random timestep in each of ``count`` equal parts of the schedule, (count,) int64."""
+    places = (torch.arange(count) + torch.rand(count, generator=generator)) / count
+    return (places * steps).long().clamp(max=steps - 1)
+
+
+def denoising_losses(
+    base: FrozenBase, unet: nn.Module, data: Batch, settings: DreamBoothSettings, generator: torch.Generator
+) -> Tensor:
+    """Each person's mean squared error on one batch of draws, which are the same for all people.
+
+    Args:
+        base: gives the noise levels and the kind of prediction.
+        unet: the base's UNet under the people's LoRAs.
+        data: P people.
+        settings: how many pictures a step.
+        generator: draws pictures, timesteps and noise, on the CPU, whatever the device.
+
+    Returns:
+        (P,) float32.
+    """
+    people, scheduler, device = len(data.counts), base.scheduler, base.device
+    places = torch.rand(settings.batch_size, generator=generator)  # (b,)
+    timesteps = _spread(settings.batch_size, scheduler.config.num_train_timesteps, generator)  # (b,)
+    noise = torch.randn(settings.batch_size, *data.latents.shape[1:], generator=generator)  # (b, C, h, w)
+    rows = data.rows(places.to(device))  # (P * b,)
+    latents = data.latents[rows]  # (P * b, C, h, w)
+    timesteps = timesteps.to(device).repeat(people)  # (P * b,)
+    noise = noise.to(device).repeat(people, 1, 1, 1)  # (P * b, C, h, w)
+    noisy = scheduler.add_noise(latents, noise, timesteps)  # (P * b, C, h, w)
+    kind = scheduler.config.prediction_type
+    if kind == "v_prediction":
+        target = scheduler.get_velocity(latents, noise, timesteps)  # (P * b, C, h, w)
+    else:
+        target = noise if kind == "epsilon" else latents
+    conditions = None
+    if data.pooled_embeds is not None:
+        conditions = {"text_embeds": data.pooled_embeds[rows], "time_ids": data.time_ids}
+    prompt = data.prompt_embeds[rows]  # (P * b, L, W)
+    noisy = noisy.to(prompt.dtype).contiguous(memory_format=torch.channels_last)
+    output = unet(noisy, timesteps, encoder_hidden_states=prompt, added_cond_kwargs=conditions).sample
+    return F.mse_loss(output.float(), target, reduction="none").reshape(people, -1).mean(1)  # (P,)
