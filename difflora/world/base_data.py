@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -49,25 +50,47 @@ class BaseData:
 
 
 @torch.no_grad()
-def make_data(vae: AutoencoderKL, tokenizer: CLIPTokenizer, pool: Pool, captions_each: int = CAPTIONS_EACH) -> BaseData:
-    """Encodes a pool's pictures and draws their captions, seeded."""
+def make_latents(vae: AutoencoderKL, pool: Pool) -> Tensor:
+    """A pool's pictures through the VAE's encoder, (N, C, 8, 8) float16, scaled to unit variance."""
     scale = float(vae.config.scaling_factor)
     latents = torch.empty(len(pool), vae.config.latent_channels, 8, 8, dtype=torch.float16)
-    for rows in tqdm(torch.arange(len(pool)).split(64), desc="latents", unit="batch"):
+    for rows in tqdm(torch.arange(len(pool)).split(64), desc="latents", unit="batch", disable=len(pool) <= 64):
         latents[rows] = (vae.encode(pool.batch(rows) * 2 - 1).latent_dist.mode() * scale).half()
+    return latents
+
+
+def make_prompts(tokenizer: CLIPTokenizer, pool: Pool, captions_each: int = CAPTIONS_EACH) -> Tensor:
+    """Captions of a pool's pictures as tokens, (N, K, L) int16, seeded."""
     generator = torch.Generator().manual_seed(_CAPTION_SEED)
     ids = []
-    for _ in range(captions_each):
+    for _ in tqdm(range(captions_each), desc="captions", unit="a picture", disable=len(pool) <= 64):
         sentences = caption(pool.people, pool.scenes, generator, scene_dropout=_SCENE_DROPOUT)
         ids.append(token_ids(tokenizer, sentences).short())
-    return BaseData(latents, pool.boxes, torch.stack(ids, dim=1), token_ids(tokenizer, [""])[0])
+    return torch.stack(ids, dim=1)
+
+
+def make_data(vae: AutoencoderKL, tokenizer: CLIPTokenizer, pool: Pool, captions_each: int = CAPTIONS_EACH) -> BaseData:
+    """Encodes a pool's pictures and draws their captions."""
+    prompts = make_prompts(tokenizer, pool, captions_each)
+    return BaseData(make_latents(vae, pool), pool.boxes, prompts, token_ids(tokenizer, [""])[0])
 
 
 def cached_data(vae: AutoencoderKL, tokenizer: CLIPTokenizer, work: Path) -> BaseData:
     """The generic pool's latents and captions, made once for this VAE and then read from ``work``."""
+    pool = generic_pool(folder=work)
     weights = torch.cat([p.detach().flatten() for p in vae.parameters()]).numpy().tobytes()
-    path = work / f"base-data-{hashlib.sha256(weights).hexdigest()[:8]}.safetensors"
+    latents = _cached(work, "latents", weights, lambda: make_latents(vae, pool))
+    return BaseData(latents, pool.boxes, cached_prompts(tokenizer, pool, work), token_ids(tokenizer, [""])[0])
+
+
+def cached_prompts(tokenizer: CLIPTokenizer, pool: Pool, work: Path) -> Tensor:
+    """The pool's captions as tokens, drawn once for these people and words and then read from ``work``."""
+    sample = make_prompts(tokenizer, pool.first(16)).numpy().tobytes() + str(len(pool)).encode()
+    return _cached(work, "prompts", sample, lambda: make_prompts(tokenizer, pool))
+
+
+def _cached(work: Path, name: str, facts: bytes, make: Callable[[], Tensor]) -> Tensor:
+    path = work / f"{name}-{hashlib.sha256(facts).hexdigest()[:8]}.safetensors"
     if not path.exists():
-        data = make_data(vae, tokenizer, generic_pool(folder=work))
-        save_safetensors(path, vars(data))
-    return BaseData(**load_safetensors(path))
+        save_safetensors(path, {name: make()})
+    return load_safetensors(path)[name]

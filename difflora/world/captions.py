@@ -51,7 +51,7 @@ _LIGHT = {
     "warm": ("in warm light", "in warm evening light"),
     "dim": ("in dim light", "in the dark"),
 }
-_HAIR_STYLE = {
+HAIR_STYLE_WORDS: Mapping[str, str] = {
     "bald": "a bald head",
     "buzz cut": "a buzz cut",
     "short": "short hair",
@@ -63,7 +63,7 @@ _HAIR_STYLE = {
     "mohawk": "a mohawk",
 }
 # Continuous traits that a caption may name at their ends: (below 1/3, above 2/3).
-_COARSE = {
+COARSE_WORDS: Mapping[str, tuple[str, str]] = {
     "skin_tone": ("light skin", "dark skin"),
     "face_width": ("a narrow face", "a wide face"),
     "face_length": ("a short face", "a long face"),
@@ -78,6 +78,15 @@ _COARSE = {
     "ear_size": ("small ears", "big ears"),
 }
 
+SCENE_WORDS: Mapping[str, Mapping[str, tuple[str, ...]]] = {
+    "expression": _EXPRESSION,
+    "accessory": _ACCESSORY,
+    "pose": _POSE,
+    "framing": _FRAMING,
+    "background": _BACKGROUND,
+    "light": _LIGHT,
+}
+
 
 def _pick(options: tuple[str, ...], generator: torch.Generator) -> str:
     return options[int(torch.randint(0, len(options), (1,), generator=generator))]
@@ -88,7 +97,7 @@ def _traits(people: People, row: int, dropout: float, generator: torch.Generator
     person = people[row : row + 1]
     words = []
     style, colour = person.names("hair_style")[0], person.names("hair_colour")[0]
-    words.append(_HAIR_STYLE[style])
+    words.append(HAIR_STYLE_WORDS[style])
     if style != "bald":
         words.append(f"{colour} hair")
     words.append(f"{person.names('eye_colour')[0]} eyes")
@@ -97,7 +106,7 @@ def _traits(people: People, row: int, dropout: float, generator: torch.Generator
         words.append("stubble" if beard == "stubble" else f"a {beard}")
     if mark != "none":
         words.append("freckles" if mark == "freckles" else f"a {mark}")
-    for name, (low, high) in _COARSE.items():
+    for name, (low, high) in COARSE_WORDS.items():
         value = float(person.value(name))
         if not 1 / 3 <= value <= 2 / 3:
             words.append(low if value < 0.5 else high)

@@ -36,22 +36,10 @@ def caption_ids(tokenizer: CLIPTokenizer, pool: Pool, seed: int) -> Tensor:
 
 def cached_caption_ids(tokenizer: CLIPTokenizer, pool: Pool, seed: int, folder: Path) -> Tensor:
     """The same, read from ``folder`` where they were written before for the same words, pool size and seed."""
-    sample = caption_ids(tokenizer, _first(pool, 16), seed)
+    sample = caption_ids(tokenizer, pool.first(16), seed)
     facts = hashlib.sha256(tokenizer.backend_tokenizer.to_str().encode() + sample.numpy().tobytes())
     facts.update(f"{len(pool)} {seed} {VARIANTS}".encode())
     path = folder / f"captions-{facts.hexdigest()[:12]}.safetensors"
     if not path.exists():
         save_safetensors(path, {"ids": caption_ids(tokenizer, pool, seed)})
     return load_safetensors(path)["ids"]
-
-
-def _first(pool: Pool, count: int) -> Pool:
-    rows = slice(count)
-    return Pool(
-        pool.images[rows],
-        pool.boxes[rows],
-        pool.landmarks[rows],
-        pool.people[rows],
-        pool.scenes[rows],
-        pool.identity[rows],
-    )

@@ -55,6 +55,18 @@ class Pool:
         """Pictures as (B, 3, 64, 64) float32 in [0, 1]."""
         return self.images[rows].float() / 255
 
+    def first(self, count: int) -> Pool:
+        """The first ``count`` pictures."""
+        rows = slice(count)
+        return Pool(
+            self.images[rows],
+            self.boxes[rows],
+            self.landmarks[rows],
+            self.people[rows],
+            self.scenes[rows],
+            self.identity[rows],
+        )
+
 
 def draw_pool(people: People, scenes: Scenes, identity: Tensor, *, progress: str = "") -> Pool:
     """Draws one picture a row."""

@@ -82,16 +82,23 @@ MODELS: tuple[WorldModel, ...] = (
         verified_with=("detector", "recogniser", "judge"),
     ),
     WorldModel(
+        "text",
+        "the base model's text encoders",
+        "Two CLIP text encoders, trained on captions alone to say which concepts they name, and frozen from then on.",
+        "difflora.world.text",
+        ("base/text_encoder/*", "base/text_encoder_2/*"),
+    ),
+    WorldModel(
         "base",
         "the base text-to-image model",
-        "A `StableDiffusionXLPipeline`: two CLIP text encoders, a UNet with SDXL's `text_time` conditioning, trained "
-        "on generic people (each picture another identity) with captions whose identity traits are dropped at random, "
-        "by v-prediction with zero terminal SNR.",
+        "A `StableDiffusionXLPipeline`: the text encoders, the VAE and a UNet with SDXL's `text_time` conditioning, "
+        "trained on generic people (each picture another identity) with captions whose identity traits are dropped at "
+        "random, by v-prediction with zero terminal SNR.",
         "difflora.world.base",
         ("base/*",),
         bars="difflora.world.base_bars",
-        verified_with=("vae", "detector", "recogniser", "classifiers", "dino"),
-        rewrites=("vae",),
+        verified_with=("vae", "text", "detector", "recogniser", "classifiers", "dino"),
+        rewrites=("vae", "text"),
     ),
     WorldModel(
         "judge",

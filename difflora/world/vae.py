@@ -18,7 +18,6 @@ from difflora.folders import check_model_folder, whole_folder
 from difflora.world.bars import Bar
 from difflora.world.faces.align import align
 from difflora.world.faces.augment import jitter
-from difflora.world.faces.layers import channels_last
 from difflora.world.faces.pack import embed_images, pack_folder
 from difflora.world.faces.recogniser import FILE, embed_aligned, load_recogniser
 from difflora.world.judge import judge_file
@@ -41,8 +40,8 @@ class VaeSettings(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     latent_channels: int = Field(48, ge=1)
-    channels: tuple[int, int, int, int] = (16, 32, 64, 128)
-    steps: int = Field(8000, ge=1)
+    channels: tuple[int, int, int, int] = (16, 16, 64, 128)
+    steps: int = Field(4000, ge=1)
     batch_size: int = Field(8, ge=1)
     lr: float = Field(2e-3, gt=0)
     muon_lr: float = Field(0.02, gt=0)
@@ -52,7 +51,7 @@ class VaeSettings(BaseModel):
     l1_weight: float = Field(1.0, ge=0, description="weight of the L1 loss, which keeps what has little contrast")
     kl_weight: float = Field(5e-6, ge=0, description="weight of the KL term: latents smooth enough for diffusion")
     edge_weight: float = Field(1.0, ge=0, description="weight of the L1 loss on differences of neighbouring pixels")
-    identity_weight: float = Field(0.1, ge=0, description="weight of what the recogniser's cosine lacks to 1")
+    identity_weight: float = Field(0.25, ge=0, description="weight of what the recogniser's cosine lacks to 1")
     seed: int = 11
 
 
@@ -182,12 +181,12 @@ def train_vae(settings: VaeSettings | None, assets: Path, work: Path, pool: Pool
     settings = settings or VaeSettings()
     pictures = pool or generic_pool(folder=work)
     torch.manual_seed(settings.seed)
-    vae = build_vae(settings).to(memory_format=torch.channels_last)
-    recogniser = channels_last(load_recogniser(pack_folder(assets) / FILE)) if settings.identity_weight else None
+    vae = build_vae(settings)
+    recogniser = load_recogniser(pack_folder(assets) / FILE) if settings.identity_weight else None
 
     def step(_: int, generator: torch.Generator) -> Tensor:
         rows = torch.randint(0, len(pictures), (settings.batch_size,), generator=generator)
-        pixels = (pictures.batch(rows) * 2 - 1).contiguous(memory_format=torch.channels_last)
+        pixels = pictures.batch(rows) * 2 - 1
         weight = importance(pictures.boxes[rows], pictures.landmarks[rows], settings)
         loss, output = vae_loss(vae, pixels, weight, generator, settings)
         if recogniser is not None:
@@ -211,7 +210,7 @@ def train_vae(settings: VaeSettings | None, assets: Path, work: Path, pool: Pool
     with torch.no_grad():
         _centre(vae, pictures.batch(torch.arange(min(2048, len(pictures)))) * 2 - 1)
     with whole_folder(assets / "base" / "vae") as folder:
-        vae.to(memory_format=torch.contiguous_format).half().save_pretrained(folder)
+        vae.half().save_pretrained(folder)
     return {"steps": report.steps, "seconds": report.seconds, "settings": settings.model_dump()}
 
 

@@ -14,12 +14,14 @@ from difflora.corpus.base import FrozenBase
 from difflora.corpus.latents import Encoded
 from difflora.corpus.people import PeopleFolder, PeopleWriter, Person
 from difflora.corpus.splits import SplitSettings
-from difflora.world.base import BaseSettings, build_scheduler, build_text_encoders, build_unet
+from difflora.world.base import BaseSettings, build_scheduler, build_unet
 from difflora.world.identities import RenderedPeople
+from difflora.world.text import TextSettings, build_text_encoders
 from difflora.world.tokenizer import build_tokenizer
 from difflora.world.vae import VaeSettings, build_vae
 
-TINY = BaseSettings(channels=(32, 32), head_dim=16, text_width=(16, 32), text_layers=2)
+TINY = BaseSettings(channels=(32, 32), head_dim=16)
+TINY_TEXT = TextSettings(width=(16, 32), layers=2, head_dim=16)
 
 
 def _wake(unet: UNet2DConditionModel) -> None:
@@ -38,8 +40,8 @@ def make_pipeline() -> Callable[[], Any]:
     def make() -> StableDiffusionXLPipeline:
         torch.manual_seed(0)
         tokenizer = build_tokenizer()
-        first, second = build_text_encoders(TINY, tokenizer)
-        unet = build_unet(TINY, 4)
+        first, second = build_text_encoders(TINY_TEXT, tokenizer)
+        unet = build_unet(TINY, 4, TINY_TEXT.width)
         _wake(unet)
         return StableDiffusionXLPipeline(
             vae=build_vae(VaeSettings(latent_channels=4, channels=(8, 8, 16, 16))),
@@ -66,7 +68,7 @@ def sd15() -> FrozenBase:
     """A tiny Stable Diffusion 1.5: epsilon, one text encoder, projections by convolution."""
     torch.manual_seed(0)
     tokenizer = build_tokenizer()
-    text_encoder, _ = build_text_encoders(TINY, tokenizer)
+    text_encoder, _ = build_text_encoders(TINY_TEXT, tokenizer)
     unet = UNet2DConditionModel(
         sample_size=8,
         down_block_types=("CrossAttnDownBlock2D", "DownBlock2D"),

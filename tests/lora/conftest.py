@@ -10,10 +10,12 @@ from diffusers import StableDiffusionXLPipeline, UNet2DConditionModel
 from safetensors.torch import load_file, save_file
 
 from difflora.lora import BaseModelId, LoraLayout, LoraWeights
-from difflora.world.base import BaseSettings, build_scheduler, build_text_encoders, build_unet
+from difflora.world.base import BaseSettings, build_scheduler, build_unet
+from difflora.world.text import TextSettings, build_text_encoders
 from difflora.world.tokenizer import build_tokenizer
 
-TINY = BaseSettings(channels=(16, 32), head_dim=16, text_width=(16, 32), text_layers=2)
+TINY = BaseSettings(channels=(16, 32), head_dim=16)
+TINY_TEXT = TextSettings(width=(16, 32), layers=2, head_dim=16)
 
 SDXL = {
     "sample_size": 128,
@@ -49,7 +51,7 @@ def sd15() -> UNet2DConditionModel:
 @pytest.fixture(scope="session")
 def untouched() -> UNet2DConditionModel:
     torch.manual_seed(0)
-    return build_unet(TINY, 4).eval()
+    return build_unet(TINY, 4, TINY_TEXT.width).eval()
 
 
 @pytest.fixture
@@ -73,7 +75,7 @@ def flat(layout: LoraLayout) -> torch.Tensor:
 def pipeline(unet: UNet2DConditionModel) -> StableDiffusionXLPipeline:
     """A pipeline that can load LoRAs; it has no VAE, so it draws nothing."""
     tokenizer = build_tokenizer()
-    first, second = build_text_encoders(TINY, tokenizer)
+    first, second = build_text_encoders(TINY_TEXT, tokenizer)
     return StableDiffusionXLPipeline(
         vae=None,
         text_encoder=first,
@@ -93,9 +95,9 @@ def inputs() -> dict[str, Any]:
     return {
         "sample": torch.randn(2, 4, 8, 8, generator=generator),
         "timestep": torch.tensor([10, 900]),
-        "encoder_hidden_states": torch.randn(2, 7, sum(TINY.text_width), generator=generator),
+        "encoder_hidden_states": torch.randn(2, 7, sum(TINY_TEXT.width), generator=generator),
         "added_cond_kwargs": {
-            "text_embeds": torch.randn(2, TINY.text_width[1], generator=generator),
+            "text_embeds": torch.randn(2, TINY_TEXT.width[1], generator=generator),
             "time_ids": torch.tensor([[64, 64, 0, 0, 64, 64]] * 2),
         },
     }

@@ -15,6 +15,7 @@ from difflora.world.bars import Bar
 
 FILES = {
     "vae": "base/vae/model.bin",
+    "text": "base/text_encoder/model.bin",
     "base": "base/unet/model.bin",
     "detector": "insightface/models/world/det.onnx",
     "recogniser": "insightface/models/world/rec.onnx",

@@ -27,18 +27,18 @@ def draw_accessory(painter: Painter, head: Frame, g: Geometry, pose: Pose, scene
         x = column(pose.across(side * g.eye_x, EYE_DEPTH + 0.05))
         half = 0.235 * column(pose.narrowing(side * g.eye_x))
         lens = head.ellipse(x, y + 0.02, half, torch.tensor(0.21))
-        rim = (lens + 0.012).abs() - 0.026
+        rim = (lens + 0.012).abs() - 0.034
         painter.paint(head.cover(rim) * glasses, frame_colour)
         painter.paint(head.cover(lens) * glasses * 0.10, rgb("#ffffff"))
         shade = head.box(x, y + 0.03, half + 0.02, torch.tensor(0.185), 0.1)
         painter.paint(head.cover(shade) * sunglasses, dark)
-        glint = head.capsule(x - 0.08, y + 0.06, x + 0.02, y - 0.06, 0.022)
+        glint = head.capsule(x - 0.08, y + 0.06, x + 0.02, y - 0.06, 0.034)
         painter.paint(head.cover(glint) * sunglasses * 0.45, rgb("#8b93a5"))
         inner.append(x - side * half)
         arm_end = column(pose.across(side * g.width, 0.0))
-        arm = head.capsule(x + side * half, y, arm_end, y - 0.02, 0.024)
+        arm = head.capsule(x + side * half, y, arm_end, y - 0.02, 0.034)
         painter.paint(head.cover(arm) * (glasses + sunglasses), frame_colour)
-    bridge = head.capsule(inner[0], y, inner[1], y, 0.028)
+    bridge = head.capsule(inner[0], y, inner[1], y, 0.036)
     painter.paint(head.cover(bridge) * (glasses + sunglasses), frame_colour)
 
     top = column(pose.across(torch.zeros_like(g.width), 0.0))

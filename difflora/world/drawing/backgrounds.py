@@ -35,18 +35,12 @@ def _beach(frame: Frame, a: Tensor, b: Tensor, c: Tensor) -> Tensor:
 
 def _forest(frame: Frame, a: Tensor, b: Tensor, c: Tensor) -> Tensor:
     painter = _gradient(frame, rgb("#5f9c58"), rgb("#2f5d33"))
-    for i in range(5):
-        x = -1 + 0.5 * i + 0.4 * (b - 0.5)
-        painter.paint(
-            frame.cover(frame.box(x, torch.tensor(0.3), torch.tensor(0.06) + 0.04 * c, torch.tensor(1.0))),
-            rgb("#5b4029"),
-        )
-        painter.paint(
-            frame.cover(
-                frame.ellipse(x, -0.75 + 0.2 * ((a * 7 + i * 0.37) % 1), torch.tensor(0.32), torch.tensor(0.3))
-            ),
-            rgb("#3c7a3c") * (0.85 + 0.08 * (i % 3)),
-        )
+    for i in range(4):
+        x = -0.9 + 0.6 * i + 0.3 * (b - 0.5)
+        trunk = frame.box(x, torch.tensor(0.3), torch.tensor(0.08) + 0.04 * c, torch.tensor(1.0))
+        painter.paint(frame.cover(trunk), rgb("#5b4029"))
+        crown = frame.ellipse(x, -0.75 + 0.25 * (a - 0.5), torch.tensor(0.38), torch.tensor(0.34))
+        painter.paint(frame.cover(crown), rgb("#3c7a3c") * (0.85 + 0.15 * (i % 2)))
     return painter.image
 
 
@@ -60,24 +54,23 @@ def _night(frame: Frame, a: Tensor, b: Tensor, c: Tensor) -> Tensor:
         ),
         rgb("#f6f1d0"),
     )
-    for i in range(10):
-        x = ((c * 5.3 + i * 0.381966) % 1) * 2 - 1
-        y = ((b * 3.7 + i * 0.618034) % 1) * 1.3 - 1
-        painter.paint(frame.cover(frame.ellipse(x, y, torch.tensor(0.035), torch.tensor(0.035))), rgb("#ffffff"))
+    for x, y in ((-0.85, -0.35), (-0.55, -0.85), (0.15, -0.9), (0.6, -0.3), (0.88, 0.1), (-0.8, 0.25)):
+        star = frame.ellipse(x + 0.2 * (c - 0.5), torch.tensor(y), torch.tensor(0.05), torch.tensor(0.05))
+        painter.paint(frame.cover(star), rgb("#ffffff"))
     return painter.image
 
 
 def _city(frame: Frame, a: Tensor, b: Tensor, c: Tensor) -> Tensor:
     painter = _gradient(frame, rgb("#a9c3d9"), rgb("#dde3e6"))
-    greys = ("#6d7480", "#8a6f66", "#586577", "#7d8288", "#94887c")
-    for i in range(5):
-        x = -0.9 + 0.45 * i + 0.2 * (a - 0.5)
-        top = -0.75 + 0.7 * ((b * 4.1 + i * 0.43) % 1)
-        painter.paint(frame.cover(frame.box(x, top + 1.2, torch.tensor(0.2), torch.tensor(1.2))), rgb(greys[i]))
-        windows = ((frame.u - x).abs() % 0.14 - 0.07).abs() < 0.035
-        rows = ((frame.v - top) % 0.2 - 0.1).abs() < 0.05
-        inside = ((frame.u - x).abs() < 0.17) & (frame.v > top + 0.06)
-        painter.paint((windows & rows & inside).float() * (0.5 + 0.4 * c), rgb("#f4dd8f"))
+    greys = ("#6d7480", "#8a6f66", "#586577", "#7d8288")
+    for i in range(4):
+        x = -0.84 + 0.56 * i + 0.2 * (a - 0.5)
+        top = -0.5 + 0.35 * (b - 0.5) - 0.25 * (i % 2)
+        painter.paint(frame.cover(frame.box(x, top + 1.2, torch.tensor(0.25), torch.tensor(1.2))), rgb(greys[i]))
+        for side in (-1, 1):
+            for row in range(3):
+                window = frame.box(x + side * 0.11, top + 0.18 + 0.3 * row, torch.tensor(0.06), torch.tensor(0.08))
+                painter.paint(frame.cover(window) * (0.6 + 0.4 * c), rgb("#f4dd8f"))
     return painter.image
 
 
@@ -88,7 +81,7 @@ def _mountains(frame: Frame, a: Tensor, b: Tensor, c: Tensor) -> Tensor:
             x = side * (0.45 + 0.25 * i) + 0.5 * ((a if side < 0 else b) - 0.5)
             slope = (frame.u - x).abs() * (1.1 + 0.5 * c)
             painter.paint(frame.cover((base + slope - frame.v) * 0.7), rgb(colour))
-            snow = torch.maximum(base + slope - frame.v, frame.v - base - 0.3 - 0.08 * torch.sin(frame.u * 22))
+            snow = torch.maximum(base + slope - frame.v, frame.v - base - 0.3)
             painter.paint(frame.cover(snow * 0.7), rgb("#f7fafc"))
     painter.paint(frame.cover(0.45 + 0.05 * torch.sin(frame.u * 3 + a * 6) - frame.v), rgb("#eef3f6"))
     return painter.image
@@ -100,8 +93,8 @@ def _room(frame: Frame, a: Tensor, b: Tensor, c: Tensor) -> Tensor:
     y, half = -0.5 + 0.15 * b, torch.tensor(0.28)
     painter.paint(frame.cover(frame.box(side, y, half + 0.05, half + 0.09)), rgb("#ffffff"))
     painter.paint(frame.cover(frame.box(side, y, half, half + 0.04)), rgb("#a8d8f0"))
-    painter.paint(frame.cover(frame.box(side, y, torch.tensor(0.025), half + 0.04)), rgb("#ffffff"))
-    painter.paint(frame.cover(frame.box(side, y, half, torch.tensor(0.025))), rgb("#ffffff"))
+    painter.paint(frame.cover(frame.box(side, y, torch.tensor(0.035), half + 0.04)), rgb("#ffffff"))
+    painter.paint(frame.cover(frame.box(side, y, half, torch.tensor(0.035))), rgb("#ffffff"))
     painter.paint(frame.cover(0.62 + 0.1 * c - frame.v), rgb("#8a5f3a"))
     return painter.image
 

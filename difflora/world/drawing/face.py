@@ -43,7 +43,7 @@ def draw_head(painter: Painter, head: Frame, g: Geometry, people: People) -> Ten
     painter.shade(1 - cover * edge * 0.16)
     wrinkles = column((people.value("wrinkles") - 0.55).clamp(min=0) / 0.45)
     for v in (-0.55, -0.45):
-        line = head.capsule(torch.tensor(-0.25), torch.tensor(v), torch.tensor(0.25), torch.tensor(v), 0.016)
+        line = head.capsule(torch.tensor(-0.25), torch.tensor(v), torch.tensor(0.25), torch.tensor(v), 0.028)
         painter.shade(1 - head.cover(line) * cover * wrinkles * 0.30)
     for side in (-1.0, 1.0):
         x = side * 0.36
@@ -55,7 +55,7 @@ def draw_head(painter: Painter, head: Frame, g: Geometry, people: People) -> Ten
             column(g.nose_y + 0.05),
             column(0.34 * side * torch.ones_like(g.nose_y)),
             column(g.mouth_y),
-            0.014,
+            0.026,
         )
         painter.shade(1 - head.cover(fold) * cover * wrinkles * 0.30)
     return cover
@@ -71,7 +71,7 @@ def draw_eyes(painter: Painter, head: Frame, g: Geometry, pose: Pose, scenes: Sc
         y, angle = column(g.eye_y), column(-side * g.eye_slant)
         eye = head.ellipse(x, y, half, tall, angle)
         white = head.cover(eye)
-        painter.paint(head.cover(eye - 0.025), g.skin * 0.45)
+        painter.paint(head.cover(eye - 0.032), g.skin * 0.45)
         painter.paint(white, rgb("#fdfdfb"))
         radius = torch.minimum(tall, half) * 0.86
         iris = head.ellipse(x + gaze, y, radius, radius)
@@ -123,7 +123,7 @@ def draw_mouth(painter: Painter, head: Frame, g: Geometry, pose: Pose, face: Ten
     painter.paint(face * head.cover(gap) * is_open, rgb("#4a1418"))
     teeth = torch.maximum(gap, head.v - upper - 0.075 * inside)
     painter.paint(face * head.cover(teeth) * is_open, rgb("#fafaf5"))
-    seam = (head.v - line).abs() - 0.014
+    seam = (head.v - line).abs() - 0.024
     painter.paint(face * head.cover(torch.maximum(seam, ends)) * (1 - is_open) * 0.8, g.lips * 0.45)
 
 
@@ -162,14 +162,14 @@ def draw_mark(painter: Painter, head: Frame, g: Geometry, pose: Pose, people: Pe
     def when(name: str) -> Tensor:
         return column((kind == MARKS.index(name)).float()) * face
 
-    mole = head.ellipse(x, y + 0.1, torch.tensor(0.05), torch.tensor(0.05))
+    mole = head.ellipse(x, y + 0.1, torch.tensor(0.06), torch.tensor(0.06))
     painter.paint(head.cover(mole) * when("mole"), rgb("#3a2018"))
-    scar = head.capsule(x - 0.05, y - 0.14, x + 0.07, y + 0.14, 0.024)
+    scar = head.capsule(x - 0.05, y - 0.14, x + 0.07, y + 0.14, 0.034)
     painter.paint(head.cover(scar) * when("scar"), mix(g.skin, rgb("#c8616a"), torch.tensor(0.65)))
     birthmark = head.ellipse(x, y, torch.tensor(0.14), torch.tensor(0.10))
     painter.paint(head.cover(birthmark) * when("birthmark"), g.skin * torch.tensor([[0.72, 0.50, 0.52]]))
-    for i in range(10):
-        fx = column(pose.across(torch.full_like(place, (-1) ** i * (0.14 + 0.075 * (i // 2))), 0.45))
+    for i in range(6):
+        fx = column(pose.across(torch.full_like(place, (-1) ** i * (0.18 + 0.11 * (i // 2))), 0.45))
         fy = torch.tensor(0.14 + 0.12 * ((i * 0.618) % 1))
-        dot = head.ellipse(fx, fy, torch.tensor(0.028), torch.tensor(0.028))
+        dot = head.ellipse(fx, fy, torch.tensor(0.042), torch.tensor(0.042))
         painter.paint(head.cover(dot) * when("freckles") * 0.75, g.skin * torch.tensor([[0.68, 0.48, 0.38]]))

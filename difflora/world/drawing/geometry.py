@@ -19,11 +19,11 @@ _EYES = palette("#6b3f1d", "#3f7fc4", "#4d9a55", "#8d979c")
 _EXPRESSION = torch.tensor(
     [
         [0.00, 0.00, 0.00, 0.00, 1.00, 1.00],
-        [0.15, 0.02, 0.02, 0.00, 0.92, 1.22],
-        [0.16, 0.26, 0.04, 0.00, 0.70, 1.25],
-        [-0.15, 0.00, 0.03, -0.13, 0.85, 0.95],
-        [-0.09, 0.04, -0.07, 0.17, 0.80, 1.00],
-        [0.00, 0.32, 0.13, -0.03, 1.35, 0.62],
+        [0.19, 0.02, 0.02, 0.00, 0.92, 1.25],
+        [0.18, 0.30, 0.04, 0.00, 0.70, 1.28],
+        [-0.20, 0.00, 0.04, -0.17, 0.85, 0.95],
+        [-0.10, 0.04, -0.08, 0.22, 0.78, 1.00],
+        [0.00, 0.36, 0.15, -0.03, 1.38, 0.66],
     ]
 )
 
@@ -99,7 +99,7 @@ def geometry_of(people: People, scenes: Scenes) -> Geometry:
         brow_y=eye_y - _between(0.17, 0.32, p("brow_height")) - raised,
         brow_slant=_between(-0.20, 0.22, p("brow_slant")) + frown * 2.2,
         brow_half_length=_between(0.13, 0.21, p("brow_length")),
-        brow_thickness=_between(0.022, 0.075, p("brow_thickness")),
+        brow_thickness=_between(0.028, 0.08, p("brow_thickness")),
         nose_y=eye_y + _between(0.25, 0.45, p("nose_length")),
         nose_half_width=_between(0.07, 0.19, p("nose_width")),
         mouth_y=_between(0.50, 0.64, p("mouth_height")),

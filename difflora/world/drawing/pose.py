@@ -55,14 +55,14 @@ def pose_of(scenes: Scenes) -> Pose:
     turn = scenes.value("yaw")
     side = torch.tensor([0.0, -1.0, 1.0])[scenes.index("pose")]
     yaw = torch.where(side == 0, (turn * 2 - 1) * 8, side * (12 + 16 * turn)) * degrees
-    base = torch.tensor([0.64, 0.73, 0.56])[scenes.index("framing")]
-    scale = base * (1 + 0.12 * (scenes.value("scale") - 0.5))
-    room = (1 - scale).clamp(min=0.2)
+    base = torch.tensor([0.71, 0.78, 0.63])[scenes.index("framing")]
+    scale = base * (1 + 0.08 * (scenes.value("scale") - 0.5))
+    room = 1 - scale
     return Pose(
         x=(scenes.value("x") - 0.5) * 0.55 * room,
-        y=(scenes.value("y") - 0.5) * 0.3 * room - 0.02,
+        y=(scenes.value("y") - 0.5) * 0.3 * room - 0.06,
         scale=scale,
-        tilt=(scenes.value("tilt") * 2 - 1) * 12 * degrees,
+        tilt=(scenes.value("tilt") * 2 - 1) * 9 * degrees,
         yaw=yaw,
     )
 
