@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +19,7 @@ from difflora.world.loop import train
 from difflora.world.render import SIZE
 from difflora.world.text import encode_tokens, load_text_encoders
 from difflora.world.tokenizer import build_tokenizer
-from difflora.world.vae import load_vae
+from difflora.world.vae import FACTOR, PLACES, load_vae
 
 FOLDER = "base"
 TRAIN_STEPS = 1000
@@ -28,7 +30,7 @@ class BaseSettings(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    channels: tuple[int, ...] = Field((160, 96), description="of the UNet's levels, at 8 x 8 and 4 x 4 latents")
+    channels: tuple[int, ...] = Field((64, 128), min_length=2, description="of the UNet's levels, from 16 x 16 latents")
     layers_per_block: int = Field(1, ge=1)
     head_dim: int = Field(32, ge=8, description="width of an attention head")
     steps: int = Field(4600, ge=1)
@@ -46,14 +48,17 @@ class BaseSettings(BaseModel):
 
 
 def build_unet(settings: BaseSettings, latent_channels: int, text_width: tuple[int, int]) -> UNet2DConditionModel:
-    """An untrained UNet of SDXL's form: linear projections, ``text_time`` conditioning on pooled text and sizes."""
+    """An untrained UNet of SDXL's form.
+
+    No attention on its first level, linear projections, and ``text_time`` conditioning on pooled text and sizes.
+    """
     levels, time_width = len(settings.channels), 32
     return UNet2DConditionModel(
-        sample_size=SIZE // 8,
+        sample_size=PLACES,
         in_channels=latent_channels,
         out_channels=latent_channels,
-        down_block_types=("CrossAttnDownBlock2D",) * levels,
-        up_block_types=("CrossAttnUpBlock2D",) * levels,
+        down_block_types=("DownBlock2D", *("CrossAttnDownBlock2D",) * (levels - 1)),
+        up_block_types=(*("CrossAttnUpBlock2D",) * (levels - 1), "UpBlock2D"),
         block_out_channels=settings.channels,
         layers_per_block=settings.layers_per_block,
         transformer_layers_per_block=1,
@@ -106,20 +111,20 @@ def velocity_loss(
     Args:
         unet: the UNet.
         scheduler: gives noise levels.
-        latents: (N, C, 8, 8) float32, scaled.
+        latents: (N, C, 16, 16) float32, scaled.
         embeddings: prompt embeddings (N, L, W) and pooled embeddings (N, P).
         generator: draws noise and timesteps.
-        weight: (N, 1, 8, 8) how much an error counts at each place; None for all alike. It moves the network's effort,
-            not the minimum: that is the conditional mean at each place, whatever the weights.
+        weight: (N, 1, 16, 16) how much an error counts at each place; None for all alike. It moves the network's
+            effort, not the minimum: that is the conditional mean at each place, whatever the weights.
     """
     prompt, pooled = embeddings
     noise = torch.randn(latents.shape, generator=generator)
     timesteps = spread_timesteps(len(latents), generator)
-    noisy = scheduler.add_noise(latents, noise, timesteps)  # (N, C, 8, 8)
-    target = scheduler.get_velocity(latents, noise, timesteps)  # (N, C, 8, 8)
+    noisy = scheduler.add_noise(latents, noise, timesteps)  # (N, C, 16, 16)
+    target = scheduler.get_velocity(latents, noise, timesteps)  # (N, C, 16, 16)
     conditions = {"text_embeds": pooled, "time_ids": size_ids(len(latents))}
     output = unet(noisy, timesteps, encoder_hidden_states=prompt, added_cond_kwargs=conditions).sample
-    error: Tensor = (output.float() - target).pow(2)  # (N, C, 8, 8)
+    error: Tensor = (output.float() - target).pow(2)  # (N, C, 16, 16)
     return error.mean() if weight is None else (error * weight).mean()
 
 
@@ -131,14 +136,24 @@ def face_weights(boxes: Tensor, face_weight: float) -> Tensor:
         face_weight: the addition.
 
     Returns:
-        (N, 1, 8, 8) float32.
+        (N, 1, 16, 16) float32.
     """
-    cells = torch.arange(SIZE // 8) * 8.0
-    reach = (boxes[:, :, None] - cells).clamp(0, 8) / 8  # (N, 4, 8) how far into each cell an edge lies
-    across, down = (reach[:, 2:] - reach[:, :2]).unbind(1)  # (N, 8) each
-    covered = down[:, :, None] * across[:, None, :]  # (N, 8, 8)
+    cells = torch.arange(PLACES) * float(FACTOR)
+    reach = (boxes[:, :, None] - cells).clamp(0, FACTOR) / FACTOR  # (N, 4, 16) how far into each cell an edge lies
+    across, down = (reach[:, 2:] - reach[:, :2]).unbind(1)  # (N, 16) each
+    covered = down[:, :, None] * across[:, None, :]  # (N, 16, 16)
     weight = 1 + face_weight * covered
     return (weight / weight.mean())[:, None]
+
+
+@contextmanager
+def _precision(bf16: bool) -> Iterator[None]:
+    """Mixed precision, with plain attention: the flash kernel's backward pass is slow in bf16 on a CPU."""
+    if not bf16:
+        yield
+        return
+    with torch.autocast("cpu", torch.bfloat16), sdpa_kernel(SDPBackend.MATH):
+        yield
 
 
 def train_base(settings: BaseSettings | None, assets: Path, work: Path, data: BaseData | None = None) -> dict[str, Any]:
@@ -167,13 +182,12 @@ def train_base(settings: BaseSettings | None, assets: Path, work: Path, data: Ba
     scheduler = build_scheduler()
     network: Any = torch.compile(unet) if settings.compile else unet
 
-    # The flash kernel's backward pass is slow in bf16 on a CPU, and 64 places are few enough for plain attention.
     def step(_: int, generator: torch.Generator) -> Tensor:
         latents, boxes, ids = data.draw(settings.batch_size, settings.prompt_dropout, generator)
         weight = face_weights(boxes, settings.face_weight)
-        with torch.autocast("cpu", torch.bfloat16, enabled=settings.bf16), sdpa_kernel(SDPBackend.MATH):
-            with torch.no_grad():
-                embeddings = encode_tokens(first, second, ids)
+        with torch.no_grad():
+            embeddings = encode_tokens(first, second, ids)
+        with _precision(settings.bf16):
             return velocity_loss(network, scheduler, latents, embeddings, generator, weight)
 
     report = train(

@@ -17,6 +17,7 @@ from difflora.files import load_safetensors, save_safetensors
 from difflora.world.captions import caption
 from difflora.world.pool import Pool, generic_pool
 from difflora.world.tokenizer import token_ids
+from difflora.world.vae import PLACES
 
 _CAPTION_SEED = 3
 _SCENE_DROPOUT = 0.1
@@ -29,7 +30,7 @@ class BaseData:
     """Latents and captions of N pictures.
 
     Attributes:
-        latents: (N, C, 8, 8) float16, scaled to unit variance.
+        latents: (N, C, 16, 16) float16, scaled to unit variance.
         boxes: (N, 4) float32, the faces' boxes in pixels.
         ids: (N, K, L) int16 tokens of K captions a picture.
         empty: (L,) int64 tokens of the empty prompt.
@@ -41,7 +42,7 @@ class BaseData:
     empty: Tensor
 
     def draw(self, count: int, dropout: float, generator: torch.Generator) -> tuple[Tensor, Tensor, Tensor]:
-        """Random pictures' latents (B, C, 8, 8) float32, boxes (B, 4) and captions' tokens (B, L) int64, some empty."""
+        """Random pictures' latents (B, C, 16, 16), boxes (B, 4) and tokens (B, L) int64, some captions empty."""
         rows = torch.randint(0, len(self.latents), (count,), generator=generator)
         which = torch.randint(0, self.ids.shape[1], (count,), generator=generator)
         ids = self.ids[rows, which].long()  # (B, L)
@@ -51,9 +52,9 @@ class BaseData:
 
 @torch.no_grad()
 def make_latents(vae: AutoencoderKL, pool: Pool) -> Tensor:
-    """A pool's pictures through the VAE's encoder, (N, C, 8, 8) float16, scaled to unit variance."""
+    """A pool's pictures through the VAE's encoder, (N, C, 16, 16) float16, scaled to unit variance."""
     scale = float(vae.config.scaling_factor)
-    latents = torch.empty(len(pool), vae.config.latent_channels, 8, 8, dtype=torch.float16)
+    latents = torch.empty(len(pool), vae.config.latent_channels, PLACES, PLACES, dtype=torch.float16)
     for rows in tqdm(torch.arange(len(pool)).split(64), desc="latents", unit="batch", disable=len(pool) <= 64):
         latents[rows] = (vae.encode(pool.batch(rows) * 2 - 1).latent_dist.mode() * scale).half()
     return latents

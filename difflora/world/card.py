@@ -36,7 +36,7 @@ _LIMITS = """\
 - The recogniser both conditions and scores; read likeness beside the independent recogniser's figure.
 - Skin tone, face shape and hair are drawn independently and evenly, which no population is. Gender is one of two words
   because the captions need a class word.
-- 64x64 pixels and 8x8 latents: fine detail (a mole, the iris) is near the limit of what a picture can hold.
+- 64x64 pixels and 16x16 latents: fine detail (a mole, the iris) is near the limit of what a picture can hold.
 """
 
 

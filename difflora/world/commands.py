@@ -23,7 +23,7 @@ Names = Annotated[
     list[str] | None,
     typer.Argument(
         metavar="[NAME]...",
-        help="vae, base, detector, recogniser, judge, clip, dino, classifiers; or faces, evaluation for several. "
+        help="detector, recogniser, vae, text, base, judge, clip, dino, classifiers; or faces, evaluation for several. "
         "All when left out.",
     ),
 ]

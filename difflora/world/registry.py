@@ -76,7 +76,7 @@ MODELS: tuple[WorldModel, ...] = (
     WorldModel(
         "vae",
         "the base model's VAE",
-        "An `AutoencoderKL` of SDXL's shape, 64x64 pixels to 8x8 latents, trained on renders of generic people.",
+        "An `AutoencoderKL`, 64x64 pixels to 16x16 latents, trained on renders of generic people.",
         "difflora.world.vae",
         ("base/vae/*",),
         verified_with=("detector", "recogniser", "judge"),

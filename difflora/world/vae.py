@@ -1,4 +1,8 @@
-"""The base model's VAE: an ``AutoencoderKL`` of SDXL's shape, eight pixels to a latent."""
+"""The base model's VAE: an ``AutoencoderKL`` of SDXL's kind, four pixels to a latent.
+
+Real pictures are large and SDXL's VAE takes eight pixels a side for one latent; at 64 pixels that leaves a face too few
+places, and upsampling by nearest neighbours three times over learns slowly (docs/experiments.md has the figures).
+"""
 
 from __future__ import annotations
 
@@ -25,6 +29,12 @@ from difflora.world.loop import train
 from difflora.world.pool import Pool, fresh_pool, generic_pool
 from difflora.world.render import SIZE
 
+FACTOR = 4
+"""Pixels a side to a latent."""
+
+PLACES = SIZE // FACTOR
+"""Latents a side of a picture."""
+
 _LOG_VARIANCE = -8.0
 """Of the posterior, before training."""
 
@@ -39,9 +49,9 @@ class VaeSettings(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    latent_channels: int = Field(48, ge=1)
-    channels: tuple[int, int, int, int] = (16, 16, 64, 128)
-    steps: int = Field(4000, ge=1)
+    latent_channels: int = Field(12, ge=1)
+    channels: tuple[int, ...] = Field((16, 32, 64), description="of the levels; each but the last halves the sides")
+    steps: int = Field(2500, ge=1)
     batch_size: int = Field(8, ge=1)
     lr: float = Field(2e-3, gt=0)
     muon_lr: float = Field(0.02, gt=0)
@@ -49,26 +59,27 @@ class VaeSettings(BaseModel):
     face_weight: float = Field(2.0, ge=0, description="how much more an error inside the face's box counts")
     feature_weight: float = Field(4.0, ge=0, description="how much more one at the eyes, the nose or the mouth counts")
     l1_weight: float = Field(1.0, ge=0, description="weight of the L1 loss, which keeps what has little contrast")
-    kl_weight: float = Field(5e-6, ge=0, description="weight of the KL term: latents smooth enough for diffusion")
+    kl_weight: float = Field(2e-6, ge=0, description="weight of the KL term: latents smooth enough for diffusion")
     edge_weight: float = Field(1.0, ge=0, description="weight of the L1 loss on differences of neighbouring pixels")
     identity_weight: float = Field(0.25, ge=0, description="weight of what the recogniser's cosine lacks to 1")
     seed: int = 11
 
 
 def build_vae(settings: VaeSettings) -> AutoencoderKL:
-    """An untrained VAE: (N, 3, 64, 64) in [-1, 1] to latents (N, latent_channels, 8, 8).
+    """An untrained VAE: (N, 3, 64, 64) in [-1, 1] to latents (N, latent_channels, 16, 16).
 
-    Residual branches start at zero and the posterior narrow: the linear path is learnt first, and fast.
+    Residual branches start at zero and the posterior narrow: the linear path is learnt first, and fast. All channels
+    are normalised together, so that how bright and how strong one is beside the others is kept.
     """
     vae = AutoencoderKL(
         in_channels=3,
         out_channels=3,
-        down_block_types=("DownEncoderBlock2D",) * 4,
-        up_block_types=("UpDecoderBlock2D",) * 4,
+        down_block_types=("DownEncoderBlock2D",) * len(settings.channels),
+        up_block_types=("UpDecoderBlock2D",) * len(settings.channels),
         block_out_channels=settings.channels,
         layers_per_block=1,
         latent_channels=settings.latent_channels,
-        norm_num_groups=8,
+        norm_num_groups=1,
         sample_size=SIZE,
         scaling_factor=1.0,
         mid_block_add_attention=False,
@@ -155,7 +166,7 @@ def importance(boxes: Tensor, landmarks: Tensor, settings: VaeSettings) -> Tenso
 
 def _centre(vae: AutoencoderKL, images: Tensor) -> None:
     """Moves the latents' mean into the two 1x1 convolutions and sets the scaling factor for unit variance overall."""
-    latents = torch.cat([vae.encode(part).latent_dist.mean for part in images.split(64)])  # (N, C, 8, 8)
+    latents = torch.cat([vae.encode(part).latent_dist.mean for part in images.split(64)])  # (N, C, 16, 16)
     mean = latents.mean((0, 2, 3))
     vae.post_quant_conv.bias += vae.post_quant_conv.weight.flatten(1) @ mean
     vae.quant_conv.bias[: len(mean)] -= mean

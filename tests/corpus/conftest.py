@@ -44,7 +44,7 @@ def make_pipeline() -> Callable[[], Any]:
         unet = build_unet(TINY, 4, TINY_TEXT.width)
         _wake(unet)
         return StableDiffusionXLPipeline(
-            vae=build_vae(VaeSettings(latent_channels=4, channels=(8, 8, 16, 16))),
+            vae=build_vae(VaeSettings(latent_channels=4, channels=(8, 8, 16))),
             text_encoder=first,
             text_encoder_2=second,
             tokenizer=tokenizer,
@@ -81,7 +81,7 @@ def sd15() -> FrozenBase:
     )
     _wake(unet)
     pipeline = StableDiffusionPipeline(
-        vae=build_vae(VaeSettings(latent_channels=4, channels=(8, 8, 16, 16))),
+        vae=build_vae(VaeSettings(latent_channels=4, channels=(8, 8, 16))),
         text_encoder=text_encoder,
         tokenizer=tokenizer,
         unet=unet,

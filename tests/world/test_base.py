@@ -32,7 +32,7 @@ def assets(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A tiny VAE, tiny text encoders and a tiny base, trained for three steps."""
     root = tmp_path_factory.mktemp("base")
     pool = fresh_pool(12, 1, 3)
-    vae_settings = VaeSettings(latent_channels=4, channels=(8, 8, 16, 16), steps=2, batch_size=4, identity_weight=0)
+    vae_settings = VaeSettings(latent_channels=4, channels=(8, 8, 16), steps=2, batch_size=4, identity_weight=0)
     train_vae(vae_settings, root / "assets", root / "work", pool)
     train_text(TINY_TEXT, root / "assets", root / "work", draw_captions(build_tokenizer(), 8, 1))
     data = make_data(load_vae(root / "assets"), build_tokenizer(), pool, captions_each=2)
@@ -83,7 +83,7 @@ def test_embeddings_are_those_of_the_pipeline(assets: Path) -> None:
 
 def test_some_prompts_are_left_empty() -> None:
     data = BaseData(
-        torch.zeros(5, 4, 8, 8).half(), torch.zeros(5, 4), torch.ones(5, 2, 6).short(), torch.zeros(6).long()
+        torch.zeros(5, 4, 16, 16).half(), torch.zeros(5, 4), torch.ones(5, 2, 6).short(), torch.zeros(6).long()
     )
     latents, boxes, ids = data.draw(1000, 0.25, torch.Generator().manual_seed(0))
     assert latents.dtype == torch.float32
@@ -92,13 +92,13 @@ def test_some_prompts_are_left_empty() -> None:
 
 
 def test_weights_follow_how_much_of_a_cell_the_face_covers() -> None:
-    weight = face_weights(torch.tensor([[16.0, 8.0, 36.0, 24.0]]), 2.0)
-    assert weight.shape == (1, 1, 8, 8)
+    weight = face_weights(torch.tensor([[16.0, 8.0, 34.0, 24.0]]), 2.0)
+    assert weight.shape == (1, 1, 16, 16)
     assert weight.mean().item() == pytest.approx(1)
     outside = weight[0, 0, 0, 0]
-    assert weight[0, 0, 1, 2] / outside == pytest.approx(3)
-    assert weight[0, 0, 2, 4] / outside == pytest.approx(2)  # half of it
-    assert (weight[0, 0] > outside).sum() == 2 * 3
+    assert weight[0, 0, 2, 4] / outside == pytest.approx(3)
+    assert weight[0, 0, 2, 8] / outside == pytest.approx(2)  # half of it
+    assert (weight[0, 0] > outside).sum() == 4 * 5
 
 
 def test_a_missing_vae_or_base_is_named(tmp_path: Path) -> None:

@@ -21,7 +21,7 @@ from difflora.world.vae import (
 )
 
 ASSETS = Path(__file__).parents[2] / "assets" / "embedded"
-TINY = VaeSettings(latent_channels=4, channels=(8, 8, 16, 16), steps=3, batch_size=4, identity_weight=0)
+TINY = VaeSettings(latent_channels=4, channels=(8, 8, 16), steps=3, batch_size=4, identity_weight=0)
 
 
 @pytest.fixture(scope="module")
@@ -33,11 +33,11 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return root / "assets"
 
 
-def test_it_is_an_autoencoder_kl_with_eight_pixels_a_latent(trained: Path) -> None:
+def test_it_is_an_autoencoder_kl_with_four_pixels_a_latent(trained: Path) -> None:
     vae = load_vae(trained)
     assert isinstance(vae, AutoencoderKL)
     assert vae.dtype == torch.float32
-    assert vae.encode(torch.zeros(2, 3, 64, 64)).latent_dist.mean.shape == (2, 4, 8, 8)
+    assert vae.encode(torch.zeros(2, 3, 64, 64)).latent_dist.mean.shape == (2, 4, 16, 16)
     assert reconstruct(vae, torch.rand(2, 3, 64, 64)).shape == (2, 3, 64, 64)
 
 
