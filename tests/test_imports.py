@@ -13,11 +13,11 @@ ROOT = Path(__file__).resolve().parents[1]
 # Who may import whom: a package imports those after it, never those before it.
 LAYERS = (
     "stages",
-    "identities",
-    "corpus",
     "evaluation",
     "training",
     "models",
+    "identities",
+    "corpus",
     "encoders",
     "lora",
 )

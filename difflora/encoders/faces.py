@@ -8,11 +8,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from difflora.encoders.digest import sha256_files
 from difflora.encoders.pack import open_pack, without_warnings
 from difflora.encoders.pictures import Picture, to_rgb
 from difflora.errors import BadImage
@@ -68,6 +70,9 @@ class InsightFaceEncoder:
         provider: onnxruntime's execution provider without its suffix: ``CPU``, ``CUDA``...
         batch_size: faces that the recogniser takes at a time.
 
+    Attributes:
+        files: the detector's and the recogniser's file.
+
     Raises:
         BadFile: if the pack is missing or broken.
     """
@@ -84,10 +89,17 @@ class InsightFaceEncoder:
     ) -> None:
         app = open_pack(root, name, det_size=det_size, det_thresh=det_thresh, provider=provider)
         self._detector, self._recogniser = app.models["detection"], app.models["recognition"]
+        self.name, self.det_size, self.det_thresh = name, det_size, det_thresh
+        self.files = (Path(self._detector.model_file), Path(self._recogniser.model_file))
         fixed = self._recogniser.input_shape[0]
         self.batch_size = fixed if isinstance(fixed, int) and fixed > 0 else batch_size
         self.crop_size = int(self._recogniser.input_size[0])
         self.dimension = int(self._recogniser.output_shape[-1])
+
+    @cached_property
+    def digest(self) -> str:
+        """The sha256 of its files: what tells a pack's weights from another's, whatever they are called."""
+        return sha256_files(self.files)
 
     def faces(self, picture: Picture) -> list[Face]:
         """All faces in a picture, the largest first.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,7 @@ from transformers import (
 )
 from transformers.models.clip.image_processing_pil_clip import CLIPImageProcessorPil
 
+from difflora.encoders.digest import sha256_files
 from difflora.errors import BadFile, BadImage
 from difflora.folders import check_model_folder
 
@@ -102,6 +104,18 @@ class _FolderEncoder:
             features = self._features(inputs["pixel_values"].to(self.device, torch.float32))  # (B, D)
             parts.append(F.normalize(features.float(), dim=-1).cpu())
         return torch.cat(parts)
+
+    @property
+    def files(self) -> tuple[Path, ...]:
+        """Its configuration, processor and weights, sorted by name."""
+        names = ("config.json", "preprocessor_config.json", "processor_config.json", "model.safetensors.index.json")
+        found = [path for path in (self.folder / name for name in names) if path.is_file()]
+        return tuple(sorted([*found, *self.folder.glob("model*.safetensors")]))
+
+    @cached_property
+    def digest(self) -> str:
+        """The sha256 of its files: what tells an encoder from another, wherever it lies."""
+        return sha256_files(self.files)
 
     @property
     def dimension(self) -> int:

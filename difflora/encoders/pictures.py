@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import io
+import warnings
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -12,6 +15,10 @@ from difflora.errors import BadImage
 Picture = Image.Image | np.ndarray[Any, np.dtype[Any]]
 """A PIL image, or an array (H, W, 3) uint8, RGB."""
 
+PictureSource = str | Path | bytes | Image.Image
+"""A picture's path, the bytes of its file, or the picture."""
+
+_FORMATS = ("JPEG", "PNG", "WEBP")
 _LEAST_SIDE, _MOST_ASPECT = 16, 8
 
 
@@ -39,3 +46,35 @@ def to_rgb(picture: Picture, name: str = "the picture") -> np.ndarray[Any, np.dt
     if max(height, width) > _MOST_ASPECT * min(height, width):
         raise BadImage(f"{name} is {width} x {height} pixels; crop it to the face, it is too long a strip")
     return picture
+
+
+def read_picture(source: PictureSource, name: str | None = None) -> Image.Image:
+    """Reads a JPEG, PNG or WebP, told by its content; upright, RGB.
+
+    Args:
+        source: a path, a file's bytes, or a PIL image.
+        name: what to call it in errors; None for the path.
+
+    Returns:
+        The decoded picture.
+
+    Raises:
+        BadImage: if it is missing, damaged, of another format, too large (Pillow's limit against decompression
+            bombs), smaller than 16 pixels, or over eight times as long as wide.
+    """
+    if isinstance(source, Image.Image):
+        return Image.fromarray(to_rgb(source, name or "the picture"))
+    label = name or ("the picture" if isinstance(source, bytes) else str(source))
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("error", Image.DecompressionBombWarning)
+            file = io.BytesIO(source) if isinstance(source, bytes) else Path(source)
+            with Image.open(file, formats=_FORMATS) as picture:
+                picture.load()
+                return Image.fromarray(to_rgb(picture, label))
+    except FileNotFoundError as error:
+        raise BadImage(f"{label}: no such file; give the path of a picture") from error
+    except (Image.DecompressionBombWarning, Image.DecompressionBombError) as error:
+        raise BadImage(f"{label}: has too many pixels ({error}); make it smaller") from error
+    except (OSError, ValueError, SyntaxError) as error:
+        raise BadImage(f"{label}: not a whole JPEG, PNG or WebP picture ({error}); give another file") from error

@@ -71,8 +71,8 @@ def sd15() -> FrozenBase:
     text_encoder, _ = build_text_encoders(TINY_TEXT, tokenizer)
     unet = UNet2DConditionModel(
         sample_size=8,
-        down_block_types=("CrossAttnDownBlock2D", "DownBlock2D"),
-        up_block_types=("UpBlock2D", "CrossAttnUpBlock2D"),
+        down_block_types=("DownBlock2D", "CrossAttnDownBlock2D"),
+        up_block_types=("CrossAttnUpBlock2D", "UpBlock2D"),
         block_out_channels=(32, 32),
         layers_per_block=1,
         attention_head_dim=2,

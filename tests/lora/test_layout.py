@@ -76,7 +76,7 @@ def test_order_is_that_of_the_unet_not_of_the_targets(unet: UNet2DConditionModel
     [
         (["attention", "to_z"], "'to_z' matches no module"),
         (["o_q"], "'o_q' matches no module"),
-        (["norm1"], "a LayerNorm"),
+        (["norm1"], "a GroupNorm"),
         ([], "give a list"),
         ("attention", "give a list"),
     ],

@@ -133,13 +133,14 @@ def test_what_does_not_fit_is_refused(
         merger.merge(flat[None])
     with pytest.raises(BadParameter, match="on meta"):
         LoraMerger(sdxl, LoraLayout.from_unet(sdxl, ["attention"], 4))
+    query = next(module for module in layout.modules if module.name.endswith("to_q"))
     for change, message in [
         ({"name": "down_blocks.7.to_q"}, r"down_blocks\.7\.to_q: no such module"),
-        ({"in_features": 99}, r"weight \(16, 16\) where \(16, 99\) is needed"),
+        ({"in_features": 99}, r"weight \(32, 32\) where \(32, 99\) is needed"),
         ({"kernel": (1, 1)}, "a Linear; unload"),
     ]:
         with pytest.raises(BadParameter, match=message):
-            LoraMerger(unet, LoraLayout((replace(layout.modules[0], **change),), 2))
+            LoraMerger(unet, LoraLayout((replace(query, **change),), 2))
     merger.merge(flat)
     unet.half()
     with pytest.raises(BadParameter, match=r"float16 now and was torch\.float32"):

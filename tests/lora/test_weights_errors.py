@@ -14,7 +14,7 @@ from difflora.lora import BaseModelId, LoraLayout, LoraWeights
 
 BASE = BaseModelId(name="embedded/base")
 
-FIRST = "unet.down_blocks.0.attentions.0.transformer_blocks.0.attn1.to_q.lora_A.weight"
+FIRST = "unet.down_blocks.1.attentions.0.transformer_blocks.0.attn1.to_q.lora_A.weight"
 FIRST_B = FIRST.replace("lora_A", "lora_B")
 CONVOLUTION = "unet.down_blocks.0.resnets.0.conv1.lora_A.weight"
 

@@ -1,0 +1,192 @@
+"""Training through the frozen base model: transformer and decoder learn from what their LoRAs do to pictures.
+
+A loss on weights does not know which weights matter. Here a generated LoRA is laid on the base model, and the base's
+own denoising loss on the person's pictures flows back through it. The transformer is trained where sampling takes it:
+at a step of a short DDIM run of its own from pure noise, so that sampled LoRAs improve and not only those of one step.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from accelerate import Accelerator
+from torch import Tensor, nn
+from torch.nn.attention import SDPBackend, sdpa_kernel
+
+from difflora.corpus.base import FrozenBase
+from difflora.corpus.draws import denoising_losses, gather
+from difflora.corpus.many import ManyLoras
+from difflora.corpus.people import PeopleFolder
+from difflora.corpus.settings import DreamBoothSettings
+from difflora.errors import BadParameter
+from difflora.models import LoraAutoencoder, LoraTransformer, make_scheduler
+from difflora.models.noise import to_x0
+from difflora.training.batches import Batch
+from difflora.training.conditions import Shown, show
+from difflora.training.dit_settings import DitSettings
+from difflora.training.features import ConditionFeatures
+from difflora.training.loop import OnLog, TrainReport, train
+from difflora.training.pictures import EncodedPeople
+
+
+class EffectTask(nn.Module):
+    """The loss of a batch: the base's denoising loss on each person's pictures under the person's generated LoRA.
+
+    Args:
+        transformer: trained.
+        lae: its decoder is trained where its parameters require a gradient.
+        latents: (N, Z) of the teachers' LoRAs.
+        features: of the same people.
+        base: the frozen base model.
+        loras: the base under LoRAs, entered by the caller.
+        pictures: of the same people.
+        settings: section ``dit``.
+    """
+
+    def __init__(
+        self,
+        transformer: LoraTransformer,
+        lae: LoraAutoencoder,
+        latents: Tensor,
+        features: ConditionFeatures,
+        base: FrozenBase,
+        loras: ManyLoras,
+        pictures: EncodedPeople,
+        settings: DitSettings,
+    ) -> None:
+        super().__init__()
+        self.transformer, self.lae = transformer, lae
+        self._latents, self._features, self._settings = latents, features, settings
+        self._base, self._loras, self._pictures = base, loras, pictures
+        # In a tuple: the base is no part of what is trained, saved and shared between processes.
+        self._unet: tuple[Any] = (torch.compile(base.unet) if settings.effect.compile else base.unet,)
+        self._scheduler = make_scheduler(settings.noise, settings.model.prediction_type)
+        self._scheduler.set_timesteps(settings.effect.rollout_steps)
+        self._drawing = DreamBoothSettings(batch_size=settings.effect.images_per_step)
+
+    def forward(self, batch: Batch) -> Mapping[str, Tensor]:
+        """The scalars ``loss``, ``denoising`` and ``latent``."""
+        shown = show(batch, self._latents, self._features, self.transformer, self._settings, mix=False)
+        noisy, timesteps = self._noisy(batch, shown)  # (b, Z), (b,)
+        made = self.transformer(noisy, timesteps, shown.face, shown.image, shown.drop)  # (b, Z)
+        x0 = to_x0(self._scheduler, made.float(), noisy, timesteps)  # (b, Z)
+        latent = F.mse_loss(x0, shown.latents)
+        with torch.autocast(x0.device.type, enabled=False):  # the base computes in its own type
+            denoising = self._denoising(batch, self.lae.decode(x0))
+        loss = denoising + self._settings.effect.latent_weight * latent
+        return {"loss": loss, "denoising": denoising.detach(), "latent": latent.detach()}
+
+    def _denoising(self, batch: Batch, flat: Tensor) -> Tensor:
+        """The mean loss of (b, D) LoRAs on their people's pictures."""
+        people = [self._pictures[place] for place in batch.my_places.tolist()]
+        self._loras.set(flat)
+        data = gather(self._base, people, self._drawing)
+        return denoising_losses(self._base, self._unet[0], data, self._drawing, batch.cpu_generator).mean()
+
+    @torch.no_grad()
+    def _noisy(self, batch: Batch, shown: Shown) -> tuple[Tensor, Tensor]:
+        """Where the transformer is trained: (b, Z) noisy latents and their (b,) timesteps.
+
+        Most come from a DDIM run of its own that stops at one of the steps, the same for the batch; ``teacher_share``
+        of them are the teacher's latents under noise, at any timestep, so that runs of other lengths stay good.
+        """
+        size, device = self._latents.shape[1], self._latents.device
+        steps = self._scheduler.timesteps.tolist()
+        stop = int(torch.randint(len(steps), (1,), generator=batch.cpu_generator))
+        run = batch.randn(size)  # (b, Z)
+        for step in steps[:stop]:
+            timesteps = torch.full((len(run),), step, device=device)  # (b,)
+            made = self.transformer(run, timesteps, shown.face, shown.image, shown.drop)  # (b, Z)
+            run = self._scheduler.step(made.float(), step, run).prev_sample  # (b, Z)
+        anywhere = batch.spread(self._settings.noise.num_train_timesteps)  # (b,)
+        taught = self._scheduler.add_noise(shown.latents, batch.randn(size), anywhere)  # (b, Z)
+        from_teacher = batch.rand() < self._settings.effect.teacher_share  # (b,)
+        noisy = torch.where(from_teacher[:, None], taught, run)  # (b, Z)
+        return noisy, torch.where(from_teacher, anywhere, steps[stop])
+
+
+def train_effect(
+    transformer: LoraTransformer,
+    lae: LoraAutoencoder,
+    latents: Tensor,
+    features: ConditionFeatures,
+    base: FrozenBase,
+    people: PeopleFolder,
+    settings: DitSettings,
+    *,
+    checkpoint: str | Path,
+    fingerprint: Mapping[str, Any],
+    accelerator: Accelerator,
+    on_log: OnLog | None = None,
+    progress: bool = True,
+) -> TrainReport:
+    """Trains the transformer and, where ``effect.train_decoder`` is on, the decoder, in place.
+
+    Args:
+        transformer: trained on latents.
+        lae: the autoencoder; its encoder stays as it is.
+        latents: (N, Z) of the training people's LoRAs.
+        features: of the same people in the same order, on the same device.
+        base: the base model that the LoRAs are for.
+        people: their pictures.
+        settings: section ``dit``.
+        checkpoint: folder of the checkpoint.
+        fingerprint: see ``train``.
+        accelerator: see ``train``.
+        on_log: see ``train``.
+        progress: see ``train``.
+
+    Raises:
+        BadParameter: if the base is another than the LoRAs', a person has no pictures, or the settings do not fit.
+        DiffLoRAError: if the training goes wrong.
+    """
+    chosen = settings.effect
+    if lae.base is not None and (difference := base.name.difference(lae.base)):
+        raise BadParameter(f"dit.effect: {difference}; give the base model that the corpus was made with")
+    if base.device.type != accelerator.device.type:
+        raise BadParameter(f"dit.effect: the base model is on {base.device}, the training on {accelerator.device}")
+    lae.requires_grad_(False)
+    for parameter in lae.decoder_parameters():
+        parameter.requires_grad_(chosen.train_decoder)
+    pictures = EncodedPeople(base, people, features.names, chosen.images)
+    with (
+        ManyLoras(base.unet, lae.layout, float(lae.config.alpha) / lae.layout.rank) as loras,
+        _as_wanted(base, chosen.gradient_checkpointing),
+    ):
+        report = train(
+            "effect",
+            EffectTask(transformer, lae, latents, features, base, loras, pictures, settings),
+            features.names,
+            chosen.loop,
+            checkpoint=checkpoint,
+            fingerprint={**fingerprint, "effect": chosen.model_dump(mode="json", exclude={"loop"})},
+            accelerator=accelerator,
+            lr_factor=lambda name: chosen.decoder_lr_factor if name.startswith("lae.") else 1.0,
+            on_log=on_log,
+            progress=progress,
+        )
+    lae.requires_grad_(True)
+    return report
+
+
+@contextmanager
+def _as_wanted(base: FrozenBase, gradient_checkpointing: bool) -> Iterator[None]:
+    """The base's memory and attention as this training wants them; as they were, afterwards."""
+    unet: Any = base.unet
+    slow = base.device.type == "cpu" and next(unet.parameters()).dtype == torch.bfloat16
+    try:
+        if gradient_checkpointing:
+            unet.enable_gradient_checkpointing()
+        if slow:  # torch's fused attention is several times slower backwards in bfloat16 on a CPU
+            with sdpa_kernel(SDPBackend.MATH):
+                yield
+        else:
+            yield
+    finally:
+        if gradient_checkpointing:
+            unet.disable_gradient_checkpointing()
