@@ -212,7 +212,7 @@ class LoraAutoencoder(ModelMixin, PortableConfig):
         seen = latents
         if latent_noise is not None:
             # Relative, or latents would grow until no noise reaches them.
-            seen = latents + latent_noise 
+            seen = latents + latent_noise * latents.detach().square().mean().sqrt()
         return LaeOutput(x, self._decode(seen), latents)
 
     def decoder_parameters(self) -> Iterator[nn.Parameter]:
