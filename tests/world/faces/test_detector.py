@@ -90,7 +90,7 @@ def test_loss_falls_on_one_batch() -> None:
     batch = draw_canvases(pool, empty_places(4, 1), 8, 128, torch.Generator().manual_seed(0), strength=0.0)
     optimizer = torch.optim.AdamW(model.parameters(), lr=5e-3)
     losses = []
-    for _ in range(15):
+    for _ in range(25):
         loss = detector_loss(model, batch, TINY)
         losses.append(float(loss.detach()))
         optimizer.zero_grad()
