@@ -1,0 +1,95 @@
+"""The LoRA merge in torch: what the kernel is compared with, and the path of the CPU.
+
+Each matrix is merged in strips of rows that stay in a core's cache: W is read once and W' written once, and no delta
+is ever in memory as a whole.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from difflora_kernels.lora_merge.layout import FlatLayout, Statistics
+
+STRIP = 2**17
+"""Elements of a strip on CPU; other devices take a matrix at once."""
+
+
+class LoopMerge:
+    """One matrix after the other.
+
+    Args:
+        weights: W of each matrix, (m, ...), any floating dtype and strides.
+        out: W' of each matrix, of the same shapes and dtypes.
+        layout: of the flat vector.
+        indices: the matrices' places in the layout.
+    """
+
+    def __init__(
+        self, weights: Sequence[Tensor], out: Sequence[Tensor], layout: FlatLayout, indices: Sequence[int]
+    ) -> None:
+        self.pairs = list(zip(weights, out, strict=True))
+        self.layout, self.indices = layout, indices
+
+    def __call__(self, flat: Tensor, scales: Tensor, statistics: Statistics, bad: Tensor) -> None:
+        """Writes every W'.
+
+        Args:
+            flat: (L, D), any floating dtype.
+            scales: (L,) float32.
+            statistics: what un-normalises ``flat``.
+            bad: (K,) int32, becomes 1 where a number of W' is not finite.
+        """
+        for index, (weight, out) in zip(self.indices, self.pairs, strict=True):
+            dtype = torch.promote_types(weight.dtype, torch.float32)
+            lora_B, transposed_A = factors(flat, self.layout, index, statistics, dtype)  # (L, m, r), (L, n, r)
+            lora_B = lora_B * scales.to(dtype)[:, None, None]
+            left = lora_B.movedim(0, 1).flatten(1)  # (m, L r)
+            right = transposed_A.movedim(0, 1).flatten(1).T  # (L r, n)
+            finite = merge_matrix(weight, out, left, right)
+            bad[index] = torch.where(finite, bad[index], 1)
+
+
+def factors(
+    flat: Tensor, layout: FlatLayout, index: int, statistics: Statistics, dtype: torch.dtype
+) -> tuple[Tensor, Tensor]:
+    """B (L, m, r) and the transpose of A (L, n, r) of one matrix, un-normalised."""
+    spread = _of_matrix(statistics.spread, layout, index)
+    mean = _of_matrix(statistics.mean, layout, index)
+    found = []
+    for part, value in enumerate(layout.tensors(flat, index)):
+        value = value.to(dtype)
+        if spread is not None:
+            value = value * spread[part]
+        found.append(value if mean is None else value + mean[part])
+    return found[0], found[1]
+
+
+def merge_matrix(weight: Tensor, out: Tensor, left: Tensor, right: Tensor) -> Tensor:
+    """``out = weight + left right``, rounded once; whether all of it is finite, () bool.
+
+    Args:
+        weight: (m, ...).
+        out: (m, ...), may be ``weight``.
+        left: (m, k), float32 or float64.
+        right: (k, n), the same dtype.
+    """
+    rows = len(weight) if weight.device.type != "cpu" else max(1, STRIP // right.shape[1])
+    largest = []
+    for start in range(0, len(weight), rows):
+        strip = weight[start : start + rows]
+        made = torch.addmm(strip.flatten(1).to(left.dtype), left[start : start + rows], right)  # (rows, n)
+        written = out[start : start + rows].copy_(made.view(strip.shape))
+        largest.append(torch.linalg.vector_norm(written, torch.inf))  # one pass; NaN stays NaN
+    return torch.isfinite(torch.stack(largest)).all()
+
+
+def _of_matrix(values: Tensor | None, layout: FlatLayout, index: int) -> tuple[Tensor, Tensor] | None:
+    """Statistics of one matrix that multiply B and the transpose of A."""
+    if values is None:
+        return None
+    if values.shape == (layout.size,):
+        return layout.tensors(values, index)
+    return values[2 * index], values[2 * index + 1]
