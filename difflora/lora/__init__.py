@@ -3,7 +3,7 @@
 from difflora.lora.base_model import BaseModelId
 from difflora.lora.canonical import canonical
 from difflora.lora.layout import LoraLayout, LoraModule, LoraTensors
-from difflora.lora.merge import LoraMerger, merged_weight
+from difflora.lora.merge import LoraMerger
 from difflora.lora.normalisation import Normalisation, NormalisationSettings
 from difflora.lora.weights import LoraWeights
 
@@ -17,5 +17,4 @@ __all__ = [
     "Normalisation",
     "NormalisationSettings",
     "canonical",
-    "merged_weight",
 ]

@@ -1,8 +1,8 @@
 """Which path a call takes: Triton where the tensors lie on a GPU, torch elsewhere, or one of them by order.
 
 ``DIFFLORA_KERNELS`` (``auto``, ``triton`` or ``torch``) orders for the whole process, ``use_backend`` for a block.
-``torch`` is the reference, which nothing compiles. On a CPU Triton runs only by order and only through its interpreter, which is slow and meant for tests: ``TRITON_INTERPRET=1``
-has to be set before triton is imported.
+``torch`` is the reference, which nothing compiles. On a CPU Triton runs only by order and only through its interpreter,
+which is slow and meant for tests: ``TRITON_INTERPRET=1`` has to be set before triton is imported.
 """
 
 from __future__ import annotations

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import contextlib
+import copy
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-from diffusers import UNet2DConditionModel
-from peft import LoraConfig
+from diffusers import StableDiffusionXLPipeline, UNet2DConditionModel
+from peft import LoraConfig, get_peft_model
 
 from difflora.errors import BadParameter
-from difflora.lora import LoraLayout, LoraMerger, LoraWeights, merged_weight
+from difflora.lora import LoraLayout, LoraMerger, LoraWeights, Normalisation, NormalisationSettings
 
 
 def bits(unet: torch.nn.Module) -> dict[str, torch.Tensor]:
@@ -25,18 +27,128 @@ def assert_same_bits(unet: torch.nn.Module, expected: dict[str, torch.Tensor]) -
 
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float32])
-@pytest.mark.parametrize("shape", [(7, 5), (6, 3, 3, 2), (4, 5, 1, 1)])
-def test_reference_rounds_once(dtype: torch.dtype, shape: tuple[int, ...]) -> None:
-    generator = torch.Generator().manual_seed(0)
-    w0 = torch.randn(shape, generator=generator).to(dtype)
-    lora_A = torch.randn(2, *shape[1:], generator=generator).half()
-    lora_B = torch.randn(shape[0], 2, *(1,) * (len(shape) - 2), generator=generator).half()
-    made = merged_weight(w0, lora_A, lora_B, 0.3)
-    exact = w0.double() + 0.3 * (lora_B.flatten(1).double() @ lora_A.flatten(1).double()).view(shape)
-    assert made.dtype == dtype
-    assert made.shape == w0.shape
-    spacing = torch.finfo(dtype).eps * exact.abs().clamp_min(1)
-    assert ((made.double() - exact).abs() <= 0.51 * spacing + 1e-6).all()
+def test_merge_rounds_once(
+    unet: UNet2DConditionModel, layout: LoraLayout, flat: torch.Tensor, dtype: torch.dtype
+) -> None:
+    pristine = bits(unet.to(dtype))
+    LoraMerger(unet, layout).merge(flat, scale=0.7)
+    for name, (lora_A, lora_B) in layout.views(flat.double()).items():
+        made = unet.get_submodule(name).weight
+        w0 = pristine[f"{name}.weight"].double()
+        exact = w0 + 0.7 * (lora_B @ lora_A).view(w0.shape)
+        spacing = torch.finfo(dtype).eps * exact.abs()
+        assert made.dtype == dtype
+        assert ((made.double() - exact).abs() <= 0.51 * spacing + 1e-7).all(), name
+
+
+def assert_one_rounding_apart(theirs: torch.Tensor, ours: torch.Tensor, w0: torch.Tensor, name: str) -> None:
+    """Others round B A to the weight's dtype before they add it: one rounding more than ours."""
+    delta = ours.double() - w0.double()
+    spacing = torch.finfo(w0.dtype).eps * (ours.double().abs() + delta.abs())
+    assert ((theirs.double() - ours.double()).abs() <= spacing + 1e-7).all(), name
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float32])
+def test_peft_merges_the_same(unet: UNet2DConditionModel, weights: LoraWeights, dtype: torch.dtype) -> None:
+    pristine = bits(unet.to(dtype))
+    config = LoraConfig(r=3, lora_alpha=weights.alpha, target_modules=[each.name for each in weights.layout.modules])
+    theirs = get_peft_model(copy.deepcopy(unet), config)
+    for name, (lora_A, lora_B) in weights.tensors().items():
+        module = theirs.base_model.model.get_submodule(name)
+        for side, value in (("lora_A", lora_A), ("lora_B", lora_B)):
+            parameter = getattr(module, side)["default"].weight
+            parameter.data = value.reshape(parameter.shape).clone()
+    theirs.merge_adapter()
+    LoraMerger(unet, weights.layout).merge(weights)
+    for module in weights.layout.modules:
+        merged = theirs.base_model.model.get_submodule(module.name).base_layer.weight
+        ours, w0 = unet.get_submodule(module.name).weight, pristine[f"{module.name}.weight"]
+        assert not torch.equal(ours, w0)
+        assert_one_rounding_apart(merged, ours, w0, module.name)
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.float32])
+def test_diffusers_fuses_the_same(
+    pipeline: StableDiffusionXLPipeline, weights: LoraWeights, tmp_path: Path, dtype: torch.dtype
+) -> None:
+    path = tmp_path / "person.safetensors"
+    weights = replace(weights, flat=weights.flat.to(dtype))  # diffusers rounds A and B to the UNet's dtype
+    weights.save(path, dtype)
+    pipeline.unet.to(dtype)
+    ours = copy.deepcopy(pipeline.unet)
+    pristine = bits(ours)
+    LoraMerger(ours, weights.layout).merge(weights, scale=0.5)
+    pipeline.load_lora_weights(path)
+    pipeline.fuse_lora(lora_scale=0.5)
+    pipeline.unload_lora_weights()
+    fused, merged = pipeline.unet.state_dict(), ours.state_dict()
+    assert set(fused) == set(merged)
+    for name, w0 in pristine.items():
+        assert_one_rounding_apart(fused[name], merged[name], w0, name)
+
+
+def test_several_at_once_are_a_sum(unet: UNet2DConditionModel, layout: LoraLayout, flat: torch.Tensor) -> None:
+    pristine = bits(unet.double())
+    merger = LoraMerger(unet, layout)
+    first, second = LoraWeights(layout, flat, None, alpha=6.0), LoraWeights(layout, flat.flip(0), None, alpha=3.0)
+    made = []
+    for lora, scale in ((first, 0.5), (second, -2.0), ([first, second], [0.5, -2.0])):
+        merger.merge(lora, scale)
+        made.append({name: tensor - pristine[name] for name, tensor in bits(unet).items()})
+    for name, one in made[0].items():
+        torch.testing.assert_close(made[2][name], one + made[1][name], rtol=1e-9, atol=1e-9)
+    together = bits(unet)
+    merger.merge(torch.stack([flat, flat.flip(0)]), [0.5 * 6 / layout.rank, -2.0])
+    assert_same_bits(unet, together)
+
+
+@pytest.mark.parametrize("mode", ["none", "module", "element"])
+@pytest.mark.parametrize("subtract_mean", [False, True])
+def test_normalised_vectors_merge_as_they_were(
+    unet: UNet2DConditionModel, layout: LoraLayout, flat: torch.Tensor, mode: Any, subtract_mean: bool
+) -> None:
+    corpus = flat * torch.tensor([[0.5], [1.0], [3.0]]) + 0.01
+    settings = NormalisationSettings(mode=mode, subtract_mean=subtract_mean)
+    normalisation = Normalisation.fit([corpus], layout, settings)
+    merger = LoraMerger(unet, layout)
+    merger.merge(corpus[2], 0.7)
+    expected = bits(unet)
+    merger.merge(normalisation.apply(corpus[2]), 0.7, normalisation)
+    for name, tensor in bits(unet).items():
+        torch.testing.assert_close(tensor, expected[name], rtol=1e-5, atol=1e-6)
+    with pytest.raises(BadParameter, match="a normalisation for flat vectors alone"):
+        merger.merge(LoraWeights(layout, flat, None, alpha=3.0), normalisation=normalisation)
+
+
+def test_swapping_a_thousand_times_leaves_the_base(
+    unet: UNet2DConditionModel, layout: LoraLayout, flat: torch.Tensor
+) -> None:
+    few = LoraLayout(layout.modules[:2], layout.rank)
+    people = flat[: few.size] * torch.linspace(-1, 1, 10)[:, None]
+    unet.to(torch.bfloat16)
+    pristine = bits(unet)
+    with LoraMerger(unet, few) as merger:
+        for swap in range(1000):
+            merger.merge(people[swap % 10])
+        twin = copy.deepcopy(unet)
+        merger.restore()
+        assert_same_bits(unet, pristine)
+        merger.merge(people[9])
+        assert_same_bits(unet, bits(twin))
+    assert_same_bits(unet, pristine)
+
+
+def test_a_unet_that_was_moved_is_merged_where_it_is(
+    unet: UNet2DConditionModel, layout: LoraLayout, flat: torch.Tensor
+) -> None:
+    merger = LoraMerger(unet, layout)
+    merger.merge(flat)
+    expected = bits(unet)
+    merger.restore()
+    unet.to(memory_format=torch.channels_last)
+    merger.merge(flat)
+    for name, tensor in bits(unet).items():
+        torch.testing.assert_close(tensor, expected[name])
 
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.float32])
@@ -129,8 +241,14 @@ def test_what_does_not_fit_is_refused(
         merger.merge(LoraWeights(fewer, torch.zeros(fewer.size), None, alpha=3.0))
     with pytest.raises(BadParameter, match=str(layout.size)):
         merger.merge(flat[1:])
-    with pytest.raises(BadParameter, match="one flat LoRA"):
-        merger.merge(flat[None])
+    for broken in (flat[None, None], flat[None][:0], flat.int()):
+        with pytest.raises(BadParameter, match="a flat LoRA is"):
+            merger.merge(broken)
+    with pytest.raises(BadParameter, match="2 scales for 1 LoRAs"):
+        merger.merge(flat, [1.0, 2.0])
+    normalisation = Normalisation.fit([torch.ones(1, fewer.size)], fewer, NormalisationSettings())
+    with pytest.raises(BadParameter, match=f"normalisation of layout {fewer.digest}"):
+        merger.merge(flat, normalisation=normalisation)
     with pytest.raises(BadParameter, match="on meta"):
         LoraMerger(sdxl, LoraLayout.from_unet(sdxl, ["attention"], 4))
     query = next(module for module in layout.modules if module.name.endswith("to_q"))

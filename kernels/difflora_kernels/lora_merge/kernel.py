@@ -1,7 +1,8 @@
 """Triton kernel of the LoRA merge: W' = W + sum_l s_l B_l A_l for all matrices of a model, in one launch.
 
-A program makes one tile of one matrix; two small tables say which and where. W is read once and W' written once; a
-tile's part of the flat vector comes from the L2 cache but the first time.
+A program makes one tile of one matrix; two small tables say which and where. It walks down the tile's rows with its
+part of A in registers and the next rows of W on their way. W is read once and W' written once; the flat vector is small
+and comes from the L2 cache but the first time.
 """
 
 # ruff: noqa: N803, N806 - Triton's constants and the tables' sizes have capitals.
@@ -37,6 +38,7 @@ def lora_merge_kernel(
     BLOCK_R: tl.constexpr,  # ranks that are taken at a time
     STAGES: tl.constexpr,  # loads of W that are on their way at a time
 ):
+    """One tile of ROWS rows and BLOCK_N columns of one matrix; as many programs as tiles."""
     tile_ptr = tiles_ptr + tl.program_id(0).to(tl.int64) * 3
     matrix_ptr = matrices_ptr + tl.load(tile_ptr) * 7
     first_row = tl.load(tile_ptr + 1)
@@ -78,12 +80,32 @@ def lora_merge_kernel(
                 from_ptr = flat_ptr + lora * D
                 for rank in range(0, RANK, BLOCK_R):
                     B = _factor(
-                        from_ptr, mean_ptr, spread_ptr, start_B, rows, m, 2 * place,
-                        rank, RANK, BLOCK_R, MEAN_EACH, SPREAD_EACH,
+                        from_ptr,
+                        mean_ptr,
+                        spread_ptr,
+                        start_B,
+                        rows,
+                        m,
+                        2 * place,
+                        rank,
+                        RANK,
+                        BLOCK_R,
+                        MEAN_EACH,
+                        SPREAD_EACH,
                     )
                     A = _factor(
-                        from_ptr, mean_ptr, spread_ptr, start_A, columns, n, 2 * place + 1,
-                        rank, RANK, BLOCK_R, MEAN_EACH, SPREAD_EACH,
+                        from_ptr,
+                        mean_ptr,
+                        spread_ptr,
+                        start_A,
+                        columns,
+                        n,
+                        2 * place + 1,
+                        rank,
+                        RANK,
+                        BLOCK_R,
+                        MEAN_EACH,
+                        SPREAD_EACH,
                     )
                     made = _add_product(made, B, A, scale, RANK, BLOCK_R, DOT, PRECISION)
         out = made.to(DTYPE)  # the only rounding to W's dtype

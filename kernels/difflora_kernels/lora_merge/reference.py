@@ -44,11 +44,10 @@ class LoopMerge:
         """
         for index, (weight, out) in zip(self.indices, self.pairs, strict=True):
             dtype = torch.promote_types(weight.dtype, torch.float32)
-            lora_B, transposed_A = factors(flat, self.layout, index, statistics, dtype)  # (L, m, r), (L, n, r)
-            lora_B = lora_B * scales.to(dtype)[:, None, None]
-            left = lora_B.movedim(0, 1).flatten(1)  # (m, L r)
-            right = transposed_A.movedim(0, 1).flatten(1).T  # (L r, n)
-            finite = merge_matrix(weight, out, left, right)
+            left, right = factors(flat, self.layout, index, statistics, dtype)  # (L, m, r), (L, n, r)
+            left = left * scales.to(dtype)[:, None, None]
+            left, right = (each.movedim(0, 1).flatten(1) for each in (left, right))  # (m, L r), (n, L r)
+            finite = merge_matrix(weight, out, left, right.T)
             bad[index] = torch.where(finite, bad[index], 1)
 
 

@@ -39,19 +39,35 @@ def fused(
 ) -> Tensor:
     """A ``reference.Pass``: all full pieces of ``WIDTH`` columns compiled, the rest by the reference."""
     full = x.shape[1] // WIDTH * WIDTH
-    main, rest = slice(0, full), slice(full, None)
     sums = torch.zeros(2, len(x), dtype=torch.float64)
     if full:
-        tables = [None if table is None else table[:, main].unflatten(1, (-1, WIDTH)) for table in (x_hat, x, weights)]
-        out = None if grad is None else grad[:, main].unflatten(1, (-1, WIDTH))
         with torch.no_grad():  # a compiler compiles again where this differs
-            parts = _compiled()(*tables, factors[..., None], wp_factors[..., None], out, l1)  # (2, R, K)
+            parts = _compiled()(
+                _pieces(x_hat, full),
+                _pieces(x, full),
+                None if weights is None else _pieces(weights, full),
+                factors[..., None],
+                wp_factors[..., None],
+                None if grad is None else _pieces(grad, full),
+                l1,
+            )  # (2, R, K)
         sums += parts.double().sum(-1)
     if full < x.shape[1]:
-        tables = [None if table is None else table[:, rest] for table in (x_hat, x, weights)]
-        out = None if grad is None else grad[:, rest]
-        sums += reference.by_pieces(*tables, factors, wp_factors, out, l1)
+        sums += reference.by_pieces(
+            x_hat[:, full:],
+            x[:, full:],
+            None if weights is None else weights[:, full:],
+            factors,
+            wp_factors,
+            None if grad is None else grad[:, full:],
+            l1,
+        )
     return sums
+
+
+def _pieces(table: Tensor, full: int) -> Tensor:
+    """(R, N) -> (R, K, WIDTH)."""
+    return table[:, :full].view(len(table), -1, WIDTH)
 
 
 def forward(

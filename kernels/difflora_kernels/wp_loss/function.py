@@ -39,9 +39,10 @@ def weight_preserved_loss(
 ) -> LossTerms:
     """Reconstruction loss plus equation 2: ``(1/n) sum abs(x_i) * abs(x_i - x_hat_i)``.
 
-    Values and gradient come from one pass: x and x_hat are read once, the gradient is written once. The exception is a
-    float16 ``x_hat``, whose gradient is made in the backward pass, where the factor of a loss scaler is known: divided by
-    n first, it would be 0 in float16. All sums are float32 or wider, and equal inputs on one device give equal bits.
+    Values and gradient come from one pass: x and x_hat are read once, the gradient is written once. A backward pass
+    that brings the factor 1 then has nothing to do; another factor costs a pass over the gradient. The exception is a
+    float16 ``x_hat``, whose gradient is made in the backward pass, where the factor of a loss scaler is known: divided
+    by n first, it would be 0 in float16. All sums are float32 or wider, and equal inputs on one device give equal bits.
 
     Args:
         x_hat: what the autoencoder gives, (..., D), float16, bfloat16, float32 or float64; need not be contiguous.
@@ -50,8 +51,8 @@ def weight_preserved_loss(
         reconstruction: ``mse`` or ``l1``.
         weights: 0 or more for each element, of x's shape or (D,), floating or bool: a mask of padding, or factors of
             layers. Means divide by their sum. Elements of weight 0 may hold anything, NaN too. No gradient.
-        reduction: ``mean`` over all elements, ``sum``, or ``sample``: a mean for each index of the first dimension. (There
-            is no ``none``: n losses in memory are what this function is there to avoid.)
+        reduction: ``mean`` over all elements, ``sum``, or ``sample``: a mean for each index of the first dimension.
+            (There is no ``none``: n losses in memory are what this function is there to avoid.)
 
     Returns:
         Three tensors of shape (), or (B,) for ``sample``. A mean over nothing, or over weights of sum 0, is 0, and so
@@ -104,12 +105,12 @@ def _check(
     for name, tensor in (("x_hat", x_hat), ("x", x)):
         if tensor.dtype not in DTYPES:
             raise ValueError(f"{name} is {tensor.dtype}; it must be float16, bfloat16, float32 or float64")
-    for name, tensor in (("x", x), ("weights", weights)):
-        if tensor is None:
+    for name, given in (("x", x), ("weights", weights)):
+        if given is None:
             continue
-        if tensor.device != x_hat.device:
-            raise ValueError(f"{name} is on {tensor.device} and x_hat on {x_hat.device}; move it there")
-        if tensor.requires_grad and torch.is_grad_enabled():
+        if given.device != x_hat.device:
+            raise ValueError(f"{name} is on {given.device} and x_hat on {x_hat.device}; move it there")
+        if given.requires_grad and torch.is_grad_enabled():
             raise ValueError(f"{name} requires a gradient, and only x_hat gets one; detach it")
     if weights is not None:
         if weights.dtype not in (*DTYPES, torch.bool):

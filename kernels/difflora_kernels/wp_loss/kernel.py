@@ -1,7 +1,7 @@
 """Triton kernels of the WP loss: values and gradient in one pass, the end of the reduction, and a gradient's factor.
 
-The tables are those of ``problem.Problem``: R rows of N elements in G groups. C programs share a row; each walks over it in
-blocks and keeps a partial sum a lane, so that no sum depends on the order in which programs run.
+The tables are those of ``problem.Problem``: R rows of N elements in G groups. C programs share a row; each walks over
+it in blocks and keeps a partial sum a lane, so that no sum depends on the order in which programs run.
 """
 
 # ruff: noqa: N803 - Triton's constants and the table's sizes have capitals.
@@ -31,6 +31,7 @@ def wp_loss_kernel(
     L1: tl.constexpr,
     BLOCK: tl.constexpr,
 ):
+    """Partial sums of both losses, the gradient in x_hat, or both; R C programs."""
     program = tl.program_id(0).to(tl.int64)
     row = program // C
     chunk = program % C
@@ -84,6 +85,7 @@ def finish_kernel(
     wp_weight,
     BLOCK: tl.constexpr,
 ):
+    """The loss and its terms from the partial sums, always added in one order; G programs."""
     group = tl.program_id(0).to(tl.int64)
     groups = tl.num_programs(0).to(tl.int64)
     lanes = tl.arange(0, BLOCK)
@@ -111,6 +113,7 @@ def scale_kernel(
     C,
     BLOCK: tl.constexpr,
 ):
+    """Multiplies each group's gradient by its factor; G C programs."""
     program = tl.program_id(0).to(tl.int64)
     group = program // C
     lanes = tl.arange(0, BLOCK)
@@ -126,8 +129,5 @@ def scale_kernel(
 @triton.jit
 def _inverse(group, totals_ptr, count):
     """1 / the group's total weight, or 1 / count; 0 for a group without weight, whose loss and gradient are 0."""
-    if totals_ptr is not None:
-        total = tl.load(totals_ptr + group)
-    else:
-        total = count.to(tl.float32)
+    total = count.to(tl.float32) if totals_ptr is None else tl.load(totals_ptr + group)
     return tl.where(total == 0.0, 0.0, 1.0 / total)
