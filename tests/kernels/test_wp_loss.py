@@ -1,0 +1,147 @@
+from __future__ import annotations
+
+import pytest
+import torch
+from difflora_kernels import WeightPreservedLoss, use_backend, weight_preserved_loss
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import Tensor
+
+TOLERANCE = {torch.float32: 1e-5, torch.bfloat16: 2e-2, torch.float16: 2e-3}
+
+
+def expected(
+    x_hat: Tensor, x: Tensor, wp_weight: float, reconstruction: str, weights: Tensor | None, reduction: str
+) -> tuple[Tensor, Tensor, Tensor]:
+    """The loss by its definition, in float64."""
+    difference = x.double() - x_hat.double()
+    errors = difference.abs() if reconstruction == "l1" else difference**2
+    preserved = x.double().abs() * difference.abs()
+    factors = torch.ones_like(errors) if weights is None else weights.double().expand_as(errors)
+
+    def reduce(values: Tensor) -> Tensor:
+        if reduction == "sample":
+            return (values * factors).flatten(1).sum(1) / factors.flatten(1).sum(1)
+        total = (values * factors).sum()
+        return total if reduction == "sum" else total / factors.sum()
+
+    first, second = reduce(errors), reduce(preserved)
+    return first + wp_weight * second, first, second
+
+
+def assert_close(name: str, found: Tensor, truth: Tensor, tolerance: float) -> None:
+    scale = truth.detach().abs().max().clamp(min=1e-6)
+    worst = ((found.detach().double() - truth.detach()).abs().max() / scale).item()
+    assert worst <= tolerance, f"{name}: off by {worst:.2e} of its largest value, {tolerance:.0e} is allowed"
+
+
+@pytest.mark.parametrize("dtype", TOLERANCE)
+@pytest.mark.parametrize("reduction", ["mean", "sum", "sample"])
+@pytest.mark.parametrize("reconstruction", ["mse", "l1"])
+@pytest.mark.parametrize("masked", [False, True])
+def test_values_and_gradient(
+    backend: str, device: torch.device, dtype: torch.dtype, reduction: str, reconstruction: str, masked: bool
+) -> None:
+    generator = torch.Generator().manual_seed(3)
+    x = torch.randn(3, 1037, generator=generator).to(device, dtype)
+    x_hat = (x.float() + 0.3 * torch.randn(3, 1037, generator=generator).to(device)).to(dtype).requires_grad_()
+    weights = torch.rand(1037, generator=generator).to(device) if masked else None
+    own = weight_preserved_loss(
+        x_hat, x, wp_weight=0.7, reconstruction=reconstruction, weights=weights, reduction=reduction
+    )
+    upstream = torch.full_like(own.loss, 2.5)
+    own.loss.backward(upstream)
+    truth_in = x_hat.detach().double().requires_grad_()
+    truth = expected(truth_in, x, 0.7, reconstruction, weights, reduction)
+    truth[0].backward(upstream.double())
+    for name, found, right in zip(("loss", "reconstruction", "weight preserved"), own, truth, strict=True):
+        assert_close(name, found, right, 2e-5 if dtype == torch.float32 else TOLERANCE[dtype])
+    assert x_hat.grad is not None
+    assert truth_in.grad is not None
+    assert x_hat.grad.dtype == dtype
+    assert_close("gradient", x_hat.grad, truth_in.grad, TOLERANCE[dtype])
+
+
+@settings(max_examples=15, deadline=None)
+@given(rows=st.integers(1, 3), columns=st.integers(1, 2100), seed=st.integers(0, 99))
+def test_any_shape_gives_the_same_on_both_paths(rows: int, columns: int, seed: int) -> None:
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    generator = torch.Generator().manual_seed(seed)
+    x, x_hat = (torch.randn(rows, columns, generator=generator).to(device) for _ in range(2))
+    losses = []
+    for name in ("triton", "torch"):
+        with use_backend(name):
+            losses.append(weight_preserved_loss(x_hat, x, wp_weight=0.5).loss)
+    torch.testing.assert_close(losses[0], losses[1], rtol=1e-5, atol=1e-6)
+
+
+def test_the_interpreter_or_the_gpu_really_runs_the_kernel(
+    device: torch.device, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from difflora_kernels.wp_loss import launch
+
+    x = torch.randn(2, 50, device=device)
+    names = [name for name, value in vars(launch).items() if name.endswith("_kernel") or hasattr(value, "run")]
+    assert names, "the launcher names no kernel"
+    for name in names:
+        monkeypatch.setattr(launch, name, None)
+    with use_backend("torch"):
+        weight_preserved_loss(x + 1, x)
+    with use_backend("triton"), pytest.raises(TypeError):
+        weight_preserved_loss(x + 1, x)
+
+
+def test_equal_inputs_give_equal_bits(backend: str, device: torch.device) -> None:
+    x, x_hat = torch.randn(4, 5000, device=device), torch.randn(4, 5000, device=device)
+    assert len({weight_preserved_loss(x_hat, x).loss.item() for _ in range(5)}) == 1
+
+
+def test_nothing_to_learn_has_no_gradient(backend: str, device: torch.device) -> None:
+    x = torch.randn(2, 300, device=device)
+    x_hat = x.clone().requires_grad_()  # sign(0) is 0
+    weight_preserved_loss(x_hat, x, reconstruction="l1").loss.backward()
+    assert x_hat.grad is not None
+    assert not x_hat.grad.any()
+
+
+@pytest.mark.parametrize("shape", [(0,), (2, 0), (1,), (1, 1)])
+def test_the_smallest_sizes(backend: str, device: torch.device, shape: tuple[int, ...]) -> None:
+    x = torch.full(shape, 2.0, device=device)
+    x_hat = torch.ones(shape, device=device, requires_grad=True)
+    terms = weight_preserved_loss(x_hat, x, wp_weight=0.5)
+    assert terms.loss.item() == pytest.approx(0.0 if x.numel() == 0 else 1 + 0.5 * 2)
+    terms.loss.backward()
+    assert x_hat.grad is not None
+    assert x_hat.grad.flatten().tolist() == pytest.approx([-3.0] * x.numel())
+
+
+def test_strided_inputs_and_padding_that_holds_nan(backend: str, device: torch.device) -> None:
+    x, x_hat = (torch.randn(40, 6, device=device).T for _ in range(2))
+    mask = torch.ones(40, dtype=torch.bool, device=device)
+    mask[30:] = False
+    whole = weight_preserved_loss(x_hat[:, :30], x[:, :30])
+    padded = x_hat.clone()
+    padded[:, 30:] = float("nan")
+    torch.testing.assert_close(weight_preserved_loss(padded, x, weights=mask), whole)
+
+
+def test_no_graph_break_and_the_module(device: torch.device) -> None:
+    module = WeightPreservedLoss(wp_weight=0.3)
+    x, x_hat = torch.randn(2, 100, device=device), torch.randn(2, 100, device=device, requires_grad=True)
+    compiled = torch.compile(lambda a, b: module(a, b).loss, backend="aot_eager", fullgraph=True)
+    with use_backend("torch"):
+        torch.testing.assert_close(compiled(x_hat, x), module(x_hat, x).loss)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"reconstruction": "huber"}, "huber"),
+        ({"reduction": "none"}, "none"),
+        ({"wp_weight": float("nan")}, "wp_weight"),
+        ({"weights": torch.ones(3)}, "weights"),
+    ],
+)
+def test_what_does_not_fit_is_named(change: dict[str, object], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        weight_preserved_loss(torch.ones(2, 5), torch.ones(2, 5), **change)  # type: ignore[arg-type]
