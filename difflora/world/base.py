@@ -30,7 +30,7 @@ class BaseSettings(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    channels: tuple[int, ...] = Field((64, 128), min_length=2, description="of the UNet's levels, from 16 x 16 latents")
+    channels: tuple[int, ...] = Field((64, 128, 128), min_length=2, description="of the UNet's levels, from 16 x 16 latents")
     layers_per_block: int = Field(1, ge=1)
     head_dim: int = Field(32, ge=8, description="width of an attention head")
     steps: int = Field(4600, ge=1)
