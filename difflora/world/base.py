@@ -9,6 +9,8 @@ from typing import Any
 
 import torch
 from diffusers import DDIMScheduler, StableDiffusionXLPipeline, UNet2DConditionModel
+from diffusers.models.attention import BasicTransformerBlock
+from diffusers.models.resnet import ResnetBlock2D
 from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
@@ -30,7 +32,9 @@ class BaseSettings(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    channels: tuple[int, ...] = Field((64, 128, 128), min_length=2, description="of the UNet's levels, from 16 x 16 latents")
+    channels: tuple[int, ...] = Field(
+        (64, 128, 128), min_length=2, description="of the UNet's levels, from 16 x 16 latents"
+    )
     layers_per_block: int = Field(1, ge=1)
     head_dim: int = Field(32, ge=8, description="width of an attention head")
     steps: int = Field(4600, ge=1)
@@ -39,10 +43,11 @@ class BaseSettings(BaseModel):
         False, description="mixed precision; 1.5 times as fast on a CPU with AVX512-BF16, slower without"
     )
     compile: bool = Field(True, description="compile the UNet: 1.5 times as fast on a CPU, after some four minutes")
-    lr: float = Field(1e-3, gt=0)
-    muon_lr: float = Field(0.015, gt=0)
+    lr: float = Field(5e-4, gt=0)
+    muon_lr: float = Field(0.005, gt=0)
     ema_decay: float = Field(0.999, ge=0, lt=1)
     face_weight: float = Field(2.0, ge=0, description="how much more an error inside the face's box counts")
+    snr_cap: float = Field(5.0, gt=0, description="above this signal-to-noise ratio a timestep counts less")
     prompt_dropout: float = Field(0.1, ge=0, le=1, description="prompts left empty, for guidance")
     seed: int = 12
 
@@ -50,10 +55,11 @@ class BaseSettings(BaseModel):
 def build_unet(settings: BaseSettings, latent_channels: int, text_width: tuple[int, int]) -> UNet2DConditionModel:
     """An untrained UNet of SDXL's form.
 
-    No attention on its first level, linear projections, and ``text_time`` conditioning on pooled text and sizes.
+    No attention on its first level, linear projections, and ``text_time`` conditioning on pooled text and sizes. As in
+    the VAE, all channels are normalised together and residual branches start at zero.
     """
     levels, time_width = len(settings.channels), 32
-    return UNet2DConditionModel(
+    unet = UNet2DConditionModel(
         sample_size=PLACES,
         in_channels=latent_channels,
         out_channels=latent_channels,
@@ -65,11 +71,20 @@ def build_unet(settings: BaseSettings, latent_channels: int, text_width: tuple[i
         attention_head_dim=tuple(c // settings.head_dim for c in settings.channels),  # SDXL's name for their number
         cross_attention_dim=sum(text_width),
         use_linear_projection=True,
-        norm_num_groups=16,
+        norm_num_groups=1,
         addition_embed_type="text_time",
         addition_time_embed_dim=time_width,
         projection_class_embeddings_input_dim=text_width[1] + 6 * time_width,
     )
+    for module in unet.modules():
+        if isinstance(module, ResnetBlock2D):
+            nn.init.zeros_(module.conv2.weight)
+            nn.init.zeros_(module.conv2.bias)
+        elif isinstance(module, BasicTransformerBlock):
+            for last in (module.attn1.to_out[0], module.attn2.to_out[0], module.ff.net[2]):
+                nn.init.zeros_(last.weight)
+                nn.init.zeros_(last.bias)
+    return unet
 
 
 def build_scheduler() -> DDIMScheduler:
@@ -105,6 +120,7 @@ def velocity_loss(
     embeddings: tuple[Tensor, Tensor],
     generator: torch.Generator,
     weight: Tensor | None = None,
+    snr_cap: float | None = None,
 ) -> Tensor:
     """Mean squared error of the predicted velocity.
 
@@ -116,6 +132,8 @@ def velocity_loss(
         generator: draws noise and timesteps.
         weight: (N, 1, 16, 16) how much an error counts at each place; None for all alike. It moves the network's
             effort, not the minimum: that is the conditional mean at each place, whatever the weights.
+        snr_cap: weighs a timestep by (min(SNR, snr_cap) + 1) / (SNR + 1), brought to a mean of 1 over the schedule;
+            None for all alike. As min-SNR weighting (arXiv 2303.09556), but pure noise, where SNR is 0, counts.
     """
     prompt, pooled = embeddings
     noise = torch.randn(latents.shape, generator=generator)
@@ -125,6 +143,10 @@ def velocity_loss(
     conditions = {"text_embeds": pooled, "time_ids": size_ids(len(latents))}
     output = unet(noisy, timesteps, encoder_hidden_states=prompt, added_cond_kwargs=conditions).sample
     error: Tensor = (output.float() - target).pow(2)  # (N, C, 16, 16)
+    if snr_cap is not None:
+        snr = scheduler.alphas_cumprod / (1 - scheduler.alphas_cumprod)  # (T,)
+        share = (snr.clamp(max=snr_cap) + 1) / (snr + 1)
+        error = error * (share / share.mean())[timesteps, None, None, None]
     return error.mean() if weight is None else (error * weight).mean()
 
 
@@ -188,7 +210,7 @@ def train_base(settings: BaseSettings | None, assets: Path, work: Path, data: Ba
         with torch.no_grad():
             embeddings = encode_tokens(first, second, ids)
         with _precision(settings.bf16):
-            return velocity_loss(network, scheduler, latents, embeddings, generator, weight)
+            return velocity_loss(network, scheduler, latents, embeddings, generator, weight, settings.snr_cap)
 
     report = train(
         "base",

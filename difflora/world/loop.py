@@ -49,7 +49,7 @@ class TrainReport:
 
 def _for_muon(name: str, weight: Tensor) -> bool:
     """Whether a weight is a hidden matrix or convolution: no embedding, no head, no thin first or last layer."""
-    hidden = not any(word in name for word in ("embedding", "head"))
+    hidden = not any(word in name for word in ("embedding", "head", "unet.conv_in", "unet.conv_out"))
     return hidden and weight.dim() >= 2 and weight.shape[0] > 8 and weight.shape[1] > 8
 
 

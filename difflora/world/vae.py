@@ -41,6 +41,12 @@ _LOG_VARIANCE = -8.0
 _LANDMARK_NOISE = 0.05
 """Of the alignment before the identity loss, as in the recogniser's own training."""
 
+_METRIC_PICTURES = 64
+"""On which the decoder's sensitivity is measured; each has 256 places."""
+
+_LEAST_SENSITIVITY = 1e-3
+"""Of a direction, as a part of the mean one: what no pixel shows is not divided by nothing."""
+
 _COUNT = 500
 
 
@@ -164,14 +170,69 @@ def importance(boxes: Tensor, landmarks: Tensor, settings: VaeSettings) -> Tenso
     return (weight / weight.mean())[:, None]
 
 
-def _centre(vae: AutoencoderKL, images: Tensor) -> None:
-    """Moves the latents' mean into the two 1x1 convolutions and sets the scaling factor for unit variance overall."""
-    latents = torch.cat([vae.encode(part).latent_dist.mean for part in images.split(64)])  # (N, C, 16, 16)
-    mean = latents.mean((0, 2, 3))
-    vae.post_quant_conv.bias += vae.post_quant_conv.weight.flatten(1) @ mean
-    vae.quant_conv.bias[: len(mean)] -= mean
-    scale = float(1 / (latents - mean[:, None, None]).std())
-    vae.register_to_config(scaling_factor=scale)
+def pixel_metric(vae: AutoencoderKL, latents: Tensor, weight: Tensor, generator: torch.Generator) -> Tensor:
+    """How much a change of each latent channel changes the picture: the mean of J^T W J over pictures and places.
+
+    J is the decoder's Jacobian from one place's channels to all pixels. It is estimated by random projections of the
+    picture: for r of zero mean and unit covariance, E[(J^T r)(J^T r)^T] = J^T J.
+
+    Args:
+        vae: the autoencoder.
+        latents: (N, C, 16, 16), unscaled.
+        weight: (N, 1, 64, 64) how much a pixel counts.
+        generator: draws the projections.
+
+    Returns:
+        (C, C) float32, symmetric.
+    """
+    channels, projections = latents.shape[1], 4
+    total = torch.zeros(channels, channels)
+    for part, counts in zip(latents.split(16), weight.split(16), strict=True):
+        for _ in range(projections):
+            free = part.detach().clone().requires_grad_()
+            with torch.enable_grad():
+                output = vae.decode(free).sample
+            direction = torch.randn(output.shape, generator=generator) * counts.sqrt()
+            (gradient,) = torch.autograd.grad(output, free, direction)  # (n, C, 16, 16)
+            rows = gradient.movedim(1, -1).flatten(0, -2)  # (n * 256, C)
+            total += rows.T @ rows
+    return total / (projections * len(latents) * PLACES**2)
+
+
+@torch.no_grad()
+def scale_as_pixels(vae: AutoencoderKL, pool: Pool, settings: VaeSettings) -> None:
+    """Mixes the latent channels so that a step in any direction changes the picture alike; reconstructions stay.
+
+    A KL term makes all channels alike in variance, whatever they do to the picture, and a diffusion model then spends
+    most of its effort on what hardly shows. The two 1x1 convolutions around the latents take up the symmetric root of
+    the pixel metric and its inverse, the latents' mean goes into their biases, and the scaling factor gives them unit
+    variance overall. The posterior's variance becomes the mean one of each new channel.
+
+    Args:
+        vae: a trained autoencoder, changed in place.
+        pool: pictures to measure on.
+        settings: how much each pixel counts.
+    """
+    images = pool.batch(torch.arange(len(pool))) * 2 - 1
+    posteriors = [vae.encode(part).latent_dist for part in images.split(64)]
+    latents = torch.cat([p.mean for p in posteriors])  # (N, C, 16, 16)
+    variance = torch.cat([p.var for p in posteriors]).mean((0, 2, 3))  # (C,)
+    few = min(_METRIC_PICTURES, len(pool))
+    weight = importance(pool.boxes[:few], pool.landmarks[:few], settings)
+    metric = pixel_metric(vae, latents[:few], weight, torch.Generator().manual_seed(settings.seed))
+    values, vectors = torch.linalg.eigh(metric)
+    root = values.clamp(min=_LEAST_SENSITIVITY * values.mean()).div(values.mean()).sqrt()  # (C,)
+    mix, unmix = (vectors * root) @ vectors.T, (vectors / root) @ vectors.T  # (C, C) each
+    mean, channels = latents.mean((0, 2, 3)), len(mix)
+    into, out = vae.quant_conv, vae.post_quant_conv
+    into.weight[:channels] = (mix @ into.weight[:channels].flatten(1)).view_as(into.weight[:channels])
+    into.bias[:channels] = mix @ (into.bias[:channels] - mean)
+    into.weight[channels:] = 0
+    into.bias[channels:] = (mix.square() @ variance).log()
+    out.bias += out.weight.flatten(1) @ mean
+    out.weight.copy_((out.weight.flatten(1) @ unmix).view_as(out.weight))
+    scaled = torch.einsum("ij,njhw->nihw", mix, latents - mean[:, None, None])
+    vae.register_to_config(scaling_factor=float(1 / scaled.std()))
 
 
 def train_vae(settings: VaeSettings | None, assets: Path, work: Path, pool: Pool | None = None) -> dict[str, Any]:
@@ -218,8 +279,7 @@ def train_vae(settings: VaeSettings | None, assets: Path, work: Path, pool: Pool
         seed=settings.seed,
     )
     vae.eval()
-    with torch.no_grad():
-        _centre(vae, pictures.batch(torch.arange(min(2048, len(pictures)))) * 2 - 1)
+    scale_as_pixels(vae, pictures.first(min(2048, len(pictures))), settings)
     with whole_folder(assets / "base" / "vae") as folder:
         vae.half().save_pretrained(folder)
     return {"steps": report.steps, "seconds": report.seconds, "settings": settings.model_dump()}

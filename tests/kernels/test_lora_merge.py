@@ -2,8 +2,9 @@ from __future__ import annotations
 
 import pytest
 import torch
-from difflora_kernels import FlatLayout, LoraMerge, Statistics, merge_lora, use_backend
 from torch import Tensor
+
+from difflora_kernels import FlatLayout, LoraMerge, Statistics, merge_lora, use_backend
 
 SHAPES = ((32, 48), (17, 5), (64, 33), (1, 70))
 EPS = {torch.float32: 2e-6, torch.bfloat16: 2**-8, torch.float16: 2**-11}
@@ -31,9 +32,7 @@ def expected(weights: list[Tensor], flat: Tensor, layout: FlatLayout, scales: li
 @pytest.mark.parametrize("dtype", EPS)
 @pytest.mark.parametrize("rank", [1, 4, 19])
 @pytest.mark.parametrize("loras", [1, 3])
-def test_merged_to_one_rounding(
-    backend: str, device: torch.device, dtype: torch.dtype, rank: int, loras: int
-) -> None:
+def test_merged_to_one_rounding(backend: str, device: torch.device, dtype: torch.dtype, rank: int, loras: int) -> None:
     layout = FlatLayout(SHAPES, rank)
     flat = torch.randn(loras, layout.size, generator=torch.Generator().manual_seed(2)).to(device) * 0.2
     weights = weights_of(dtype, device)

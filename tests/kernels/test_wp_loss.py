@@ -2,10 +2,11 @@ from __future__ import annotations
 
 import pytest
 import torch
-from difflora_kernels import WeightPreservedLoss, use_backend, weight_preserved_loss
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
+
+from difflora_kernels import WeightPreservedLoss, use_backend, weight_preserved_loss
 
 TOLERANCE = {torch.float32: 1e-5, torch.bfloat16: 2e-2, torch.float16: 2e-3}
 

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -10,9 +11,11 @@ from difflora.errors import BadFile
 from difflora.world.base import (
     BaseSettings,
     build_scheduler,
+    build_unet,
     face_weights,
     spread_timesteps,
     train_base,
+    velocity_loss,
 )
 from difflora.world.base_bars import verify_base
 from difflora.world.base_data import BaseData, make_data
@@ -51,6 +54,44 @@ def test_plain_diffusers_loads_and_draws(assets: Path) -> None:
     assert pictures.shape == (1, 64, 64, 3)
     assert pipeline.unet.config.addition_embed_type == "text_time"
     assert pipeline.scheduler.config.prediction_type == "v_prediction"
+
+
+def test_an_untrained_unet_keeps_its_residual_branches_shut() -> None:
+    unet = build_unet(TINY, 4, (16, 32))
+    scheduler = build_scheduler()
+    loss = velocity_loss(
+        unet,
+        scheduler,
+        torch.zeros(8, 4, 16, 16),
+        (torch.randn(8, 5, 48), torch.randn(8, 32)),
+        torch.Generator().manual_seed(0),
+    )
+    loss.backward()
+    shut = [p for n, p in unet.named_parameters() if n.endswith(("conv2.weight", "to_out.0.weight", "ff.net.2.weight"))]
+    assert len(shut) > 6
+    assert all(p.abs().max() == 0 and p.grad is not None and p.grad.abs().max() > 0 for p in shut)
+
+
+def test_timesteps_of_little_noise_count_less_and_pure_noise_counts() -> None:
+    class Nothing(torch.nn.Module):
+        def forward(self, noisy: torch.Tensor, *_: object, **__: object) -> SimpleNamespace:
+            return SimpleNamespace(sample=torch.zeros_like(noisy))
+
+    scheduler = build_scheduler()
+    latents = torch.randn(1000, 1, 16, 16, generator=torch.Generator().manual_seed(1))
+    empty = (torch.zeros(1000, 5, 48), torch.zeros(1000, 32))
+
+    def loss(snr_cap: float | None, first: int, last: int) -> float:
+        """Of the timesteps in a range alone: a thousand samples are one of each timestep, in order."""
+        weight = torch.zeros(1000, 1, 1, 1)
+        weight[first:last] = 1000 / (last - first)
+        drawn = torch.Generator().manual_seed(2)
+        return float(velocity_loss(Nothing(), scheduler, latents, empty, drawn, weight, snr_cap))
+
+    assert loss(None, 0, 50) == pytest.approx(1, abs=0.1)
+    assert loss(5.0, 0, 50) < 0.2
+    assert loss(5.0, 950, 1000) > 1
+    assert loss(5.0, 0, 1000) == pytest.approx(1, abs=0.05)
 
 
 def test_a_picture_depends_on_its_seed_and_prompt_not_on_its_batch(assets: Path) -> None:

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -12,11 +13,14 @@ from difflora.world.judge import judge_file
 from difflora.world.pool import fresh_pool
 from difflora.world.vae import (
     VaeSettings,
+    build_vae,
     identity_loss,
     importance,
     load_vae,
+    pixel_metric,
     psnr,
     reconstruct,
+    scale_as_pixels,
     train_vae,
     verify_vae,
 )
@@ -48,6 +52,42 @@ def test_scaled_latents_are_centred_with_unit_variance(trained: Path) -> None:
     latents = vae.encode(images * 2 - 1).latent_dist.mode() * vae.config.scaling_factor
     assert latents.std().item() == pytest.approx(1, abs=0.05)
     assert latents.mean((0, 2, 3)).abs().max().item() < 0.05
+
+
+def test_the_metric_is_the_decoders_jacobian_squared() -> None:
+    class Linear(nn.Module):
+        def decode(self, latents: torch.Tensor) -> SimpleNamespace:
+            pixels = torch.einsum("pc,nchw->nphw", self.matrix, latents)
+            return SimpleNamespace(sample=pixels.repeat_interleave(4, 2).repeat_interleave(4, 3))
+
+        matrix = torch.tensor([[2.0, 0.0], [0.0, 1.0], [1.0, 0.0]])
+
+    weight = torch.full((16, 1, 64, 64), 0.5)
+    metric = pixel_metric(Linear(), torch.zeros(16, 2, 16, 16), weight, torch.Generator().manual_seed(0))
+    exact = 16 * 0.5 * Linear.matrix.T @ Linear.matrix  # a latent shows in sixteen pixels
+    torch.testing.assert_close(metric, exact, rtol=0.05, atol=0.2)
+
+
+def test_scaling_as_pixels_keeps_pictures_and_evens_out_what_a_channel_shows() -> None:
+    torch.manual_seed(0)
+    vae = build_vae(TINY)
+    with torch.no_grad():
+        vae.post_quant_conv.weight[:, 0] *= 30
+    pool = fresh_pool(12, 1, 3)
+    images = pool.batch(torch.arange(12))
+    before = reconstruct(vae, images)
+
+    def spread() -> float:
+        latents = vae.encode(images * 2 - 1).latent_dist.mode().detach()
+        values = torch.linalg.eigvalsh(
+            pixel_metric(vae, latents, torch.ones(12, 1, 64, 64), torch.Generator().manual_seed(1))
+        )
+        return float(values.max() / values.mean())
+
+    uneven = spread()
+    scale_as_pixels(vae, pool, TINY)
+    torch.testing.assert_close(reconstruct(vae, images), before, rtol=0, atol=2e-4)
+    assert spread() < 1.5 < 3 < uneven
 
 
 def test_errors_count_most_at_the_features_and_least_outside_the_face() -> None:
