@@ -19,10 +19,10 @@ from difflora.models import LaeModelSettings, LoraAutoencoder
 from difflora.training.batches import Batch
 from difflora.training.explained import explained_variance, reconstructions
 from difflora.training.loop import OnLog, TrainReport, train
-from difflora.training.losses import weight_preserved_loss
 from difflora.training.reproducible import seeded, weights_digest
 from difflora.training.rows import LoraRows
 from difflora.training.settings import LoopSettings
+from difflora_kernels import weight_preserved_loss
 
 
 class LaeSettings(BaseModel):
