@@ -63,6 +63,50 @@ def test_values_and_gradient(
     assert_close("gradient", x_hat.grad, truth_in.grad, TOLERANCE[dtype])
 
 
+@pytest.mark.parametrize("reduction", ["mean", "sum", "sample"])
+@pytest.mark.parametrize("reconstruction", ["mse", "l1"])
+def test_gradcheck_of_the_reference(reduction: str, reconstruction: str) -> None:
+    generator = torch.Generator().manual_seed(6)
+    x = torch.randn(2, 9, generator=generator, dtype=torch.float64)
+    away = torch.randn(2, 9, generator=generator, dtype=torch.float64).sign() * 0.3  # from the kink at x
+    x_hat = (x + away).requires_grad_()
+    weights = torch.rand(9, generator=generator, dtype=torch.float64)
+
+    def loss(given: Tensor) -> Tensor:
+        return weight_preserved_loss(
+            given, x, wp_weight=0.4, reconstruction=reconstruction, weights=weights, reduction=reduction
+        ).loss
+
+    with use_backend("torch"):
+        assert torch.autograd.gradcheck(loss, (x_hat,))
+
+
+def test_values_without_a_gradient_are_the_same(backend: str, device: torch.device) -> None:
+    x, x_hat = torch.randn(3, 700, device=device), torch.randn(3, 700, device=device, requires_grad=True)
+    with_gradient = weight_preserved_loss(x_hat, x)
+    with torch.no_grad():
+        without = weight_preserved_loss(x_hat, x)
+    assert with_gradient.loss.requires_grad
+    assert not without.loss.requires_grad
+    assert not with_gradient.reconstruction.requires_grad
+    for one, other in zip(with_gradient, without, strict=True):
+        torch.testing.assert_close(one.detach(), other, rtol=1e-6, atol=0)
+
+
+def test_autocast_mixes_dtypes(backend: str, device: torch.device) -> None:
+    layer = torch.nn.Linear(16, 400, device=device)
+    x = torch.randn(4, 400, device=device)
+    with torch.autocast(device.type, torch.bfloat16):
+        x_hat = layer(torch.randn(4, 16, device=device))
+        terms = weight_preserved_loss(x_hat, x)
+    assert x_hat.dtype == torch.bfloat16
+    assert terms.loss.dtype == torch.float32
+    terms.loss.backward()
+    assert layer.weight.grad is not None
+    assert layer.weight.grad.isfinite().all()
+    torch.testing.assert_close(terms.loss, weight_preserved_loss(x_hat.detach().float(), x).loss, rtol=1e-5, atol=0)
+
+
 @settings(max_examples=15, deadline=None)
 @given(rows=st.integers(1, 3), columns=st.integers(1, 2100), seed=st.integers(0, 99))
 def test_any_shape_gives_the_same_on_both_paths(rows: int, columns: int, seed: int) -> None:
