@@ -8,6 +8,7 @@ from torch import Tensor
 
 from difflora_kernels import WeightPreservedLoss, use_backend, weight_preserved_loss
 
+X, X_HAT = torch.tensor([[2.0, -1.0, 0.0, 0.5]]), torch.tensor([[1.0, -1.5, 4.0, 0.5]])
 TOLERANCE = {torch.float32: 1e-5, torch.bfloat16: 2e-2, torch.float16: 2e-3}
 
 
@@ -34,6 +35,31 @@ def assert_close(name: str, found: Tensor, truth: Tensor, tolerance: float) -> N
     scale = truth.detach().abs().max().clamp(min=1e-6)
     worst = ((found.detach().double() - truth.detach()).abs().max() / scale).item()
     assert worst <= tolerance, f"{name}: off by {worst:.2e} of its largest value, {tolerance:.0e} is allowed"
+
+
+@pytest.mark.parametrize(
+    ("wp_weight", "reconstruction", "right"),
+    [
+        (0.0, "mse", (1 + 0.25 + 16) / 4),
+        (0.0, "l1", (1 + 0.5 + 4) / 4),
+        (1.0, "mse", (1 + 0.25 + 16) / 4 + (2 * 1 + 1 * 0.5 + 0 * 4) / 4),
+        (0.5, "l1", (1 + 0.5 + 4) / 4 + 0.5 * (2 * 1 + 1 * 0.5 + 0 * 4) / 4),
+    ],
+)
+def test_equation_2_by_hand(
+    backend: str, device: torch.device, wp_weight: float, reconstruction: str, right: float
+) -> None:
+    terms = weight_preserved_loss(X_HAT.to(device), X.to(device), wp_weight=wp_weight, reconstruction=reconstruction)
+    assert float(terms.loss) == pytest.approx(right)
+    assert float(terms.weight_preserved) == pytest.approx((2 * 1 + 1 * 0.5 + 0 * 4) / 4)
+    assert float(terms.reconstruction) == pytest.approx(right - wp_weight * float(terms.weight_preserved))
+
+
+def test_gradient_is_zero_where_the_reconstruction_is_right(backend: str, device: torch.device) -> None:
+    x_hat = X_HAT.clone().to(device).requires_grad_()
+    weight_preserved_loss(x_hat, X.to(device), wp_weight=2.0).loss.backward()
+    right = torch.tensor([[2 * -1 - 2 * 2.0, 2 * -0.5 - 2 * 1.0, 2 * 4.0 + 0.0, 0.0]], device=device) / 4
+    torch.testing.assert_close(x_hat.grad, right)
 
 
 @pytest.mark.parametrize("dtype", TOLERANCE)
