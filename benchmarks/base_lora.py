@@ -24,6 +24,7 @@ from torch import Tensor
 
 from difflora.errors import DiffLoRAError
 from difflora.files import write_atomic, write_json
+from difflora.grid import grid
 from difflora.world.base import velocity_loss
 from difflora.world.captions import caption
 from difflora.world.classifiers import ATTRIBUTES, load_classifiers
@@ -31,7 +32,6 @@ from difflora.world.faces.pack import embed_images
 from difflora.world.generate import generate, load_base
 from difflora.world.pool import Pool, draw_pool
 from difflora.world.scenes import sample_scenes
-from difflora.world.sheet import grid
 from difflora.world.text import encode_tokens
 from difflora.world.tokenizer import token_ids
 from difflora.world.traits import sample_people

@@ -2,18 +2,14 @@
 
 from __future__ import annotations
 
-import io
-import textwrap
 from collections.abc import Sequence
 from pathlib import Path
 
-import numpy as np
 import torch
-from PIL import Image, ImageDraw, ImageFont
-from torch import Tensor
 
 from difflora.errors import BadParameter
 from difflora.files import write_atomic
+from difflora.grid import grid
 from difflora.world import GUIDANCE, STEPS
 from difflora.world.captions import caption
 from difflora.world.generate import generate, load_base
@@ -29,7 +25,6 @@ PROMPTS = (
 )
 """What a sheet shows when nobody asks for something else."""
 
-_SCALE, _GAP, _TEXT = 2, 6, 260
 MOST = 400
 
 
@@ -86,24 +81,6 @@ def render_sheet(people: int, images: int, seed: int, out: Path) -> None:
     generator = torch.Generator().manual_seed(seed)
     captions = caption(pool.people[::images], pool.scenes[::images], generator)
     write_atomic(out, grid(list(pool.batch(torch.arange(len(pool))).split(images)), captions))
-
-
-def grid(rows: Sequence[Tensor], labels: Sequence[str]) -> bytes:
-    """Rows of pictures, each (columns, 3, H, W) in [0, 1], under each other with a label to the left, as PNG bytes."""
-    height, width = rows[0].shape[-2] * _SCALE, rows[0].shape[-1] * _SCALE
-    columns = max(len(row) for row in rows)
-    sheet = Image.new("RGB", (_TEXT + columns * (width + _GAP), len(rows) * (height + _GAP) + _GAP), "white")
-    pen, font = ImageDraw.Draw(sheet), ImageFont.load_default(14)
-    for j, (row, label) in enumerate(zip(rows, labels, strict=True)):
-        top = _GAP + j * (height + _GAP)
-        pen.multiline_text((_GAP * 2, top + _GAP), textwrap.fill(label, 34), fill="black", font=font, spacing=3)
-        for i, picture in enumerate(row):
-            pixels = picture.clamp(0, 1).mul(255).round().byte().permute(1, 2, 0)  # (H, W, 3)
-            tile = Image.fromarray(np.asarray(pixels)).resize((width, height), Image.Resampling.LANCZOS)
-            sheet.paste(tile, (_TEXT + i * (width + _GAP), top))
-    buffer = io.BytesIO()
-    sheet.save(buffer, format="PNG", optimize=True)
-    return buffer.getvalue()
 
 
 def _check(out: Path, *, rows: int, columns: int, seed: int) -> None:
