@@ -9,20 +9,26 @@ from typing import Annotated, NoReturn
 
 import typer
 
+from difflora.corpus.commands import corpus
 from difflora.errors import DiffLoRAError
+from difflora.identities.commands import identities
+from difflora.inference.commands import compare, generate, personalize
+from difflora.stages.commands import stage
 from difflora.world.commands import world
 
 app = typer.Typer(
     help=(
         "One photograph of a person in, LoRA weights for a text-to-image model out.\n\n"
-        "What works today is the embedded world: rendered people, and small models of them in the real models' "
-        "formats.\n\n"
-        "Start with: difflora world sheet outputs/people.png"
+        "Start with: difflora personalize photo.jpg -o me.safetensors"
     ),
     pretty_exceptions_enable=False,
     add_completion=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
+for command in (personalize, generate, compare, stage):
+    app.command()(command)
+app.add_typer(identities, name="identities")
+app.add_typer(corpus, name="corpus")
 app.add_typer(world, name="world")
 
 _UsageError: type[Exception] = typer.BadParameter.__bases__[0]  # typer does not hand on its name

@@ -7,6 +7,7 @@ import textwrap
 from collections.abc import Sequence
 
 import numpy as np
+import torch
 from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 
@@ -37,3 +38,14 @@ def grid(rows: Sequence[Tensor], labels: Sequence[str]) -> bytes:
     buffer = io.BytesIO()
     sheet.save(buffer, format="PNG", optimize=True)
     return buffer.getvalue()
+
+
+def as_tensor(picture: Image.Image, size: tuple[int, int]) -> Tensor:
+    """A picture brought to (height, width), its whole in the middle of a white ground: (1, 3, H, W) in [0, 1]."""
+    height, width = size
+    small = picture.convert("RGB")
+    scale = min(height / small.height, width / small.width)
+    small = small.resize((max(1, round(scale * small.width)), max(1, round(scale * small.height))))
+    ground = Image.new("RGB", (width, height), "white")
+    ground.paste(small, ((width - small.width) // 2, (height - small.height) // 2))
+    return torch.from_numpy(np.array(ground)).permute(2, 0, 1)[None].float() / 255

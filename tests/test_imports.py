@@ -15,6 +15,7 @@ LAYERS = (
     "stages",
     "evaluation",
     "training",
+    "inference",
     "models",
     "identities",
     "corpus",

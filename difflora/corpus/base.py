@@ -96,6 +96,7 @@ class FrozenBase:
         *,
         device: str | torch.device = "cpu",
         precision: Literal["fp32", "bf16"] = "fp32",
+        hash_files: bool = True,
     ) -> FrozenBase:
         """Loads a base model from a local folder; only safetensors are read.
 
@@ -104,6 +105,7 @@ class FrozenBase:
             name: what to call it; None for the folder's own name.
             device: where it is to compute.
             precision: of its UNet.
+            hash_files: whether ``weights`` is computed, which reads every file once more; else it is empty.
 
         Raises:
             BadFile: if the folder is missing or cannot be read.
@@ -118,7 +120,8 @@ class FrozenBase:
             )
         except (OSError, ValueError, RuntimeError) as error:
             raise BadFile(f"{folder}: the base model cannot be read ({error}); restore it") from error
-        return cls.of(pipeline, name or folder.resolve().name, _digest(folder), device=device, precision=precision)
+        weights = _digest(folder) if hash_files else ""
+        return cls.of(pipeline, name or folder.resolve().name, weights, device=device, precision=precision)
 
 
 def _digest(folder: Path) -> str:

@@ -17,10 +17,8 @@ import numpy as np
 from difflora.encoders.digest import sha256_files
 from difflora.encoders.pack import open_pack, without_warnings
 from difflora.encoders.pictures import Picture, to_rgb
+from difflora.encoders.recogniser import Array, FaceRecogniser, Pixels
 from difflora.errors import BadImage
-
-Array = np.ndarray[Any, np.dtype[np.float32]]
-Pixels = np.ndarray[Any, np.dtype[np.uint8]]
 
 
 @dataclass(frozen=True)
@@ -88,13 +86,12 @@ class InsightFaceEncoder:
         batch_size: int = 64,
     ) -> None:
         app = open_pack(root, name, det_size=det_size, det_thresh=det_thresh, provider=provider)
-        self._detector, self._recogniser = app.models["detection"], app.models["recognition"]
+        self._detector = app.models["detection"]
+        self._recogniser = FaceRecogniser(app.models["recognition"], batch_size)
         self.name, self.det_size, self.det_thresh = name, det_size, det_thresh
-        self.files = (Path(self._detector.model_file), Path(self._recogniser.model_file))
-        fixed = self._recogniser.input_shape[0]
-        self.batch_size = fixed if isinstance(fixed, int) and fixed > 0 else batch_size
-        self.crop_size = int(self._recogniser.input_size[0])
-        self.dimension = int(self._recogniser.output_shape[-1])
+        self.files = (Path(self._detector.model_file), self._recogniser.file)
+        self.batch_size, self.crop_size = self._recogniser.batch_size, self._recogniser.crop_size
+        self.dimension = self._recogniser.dimension
 
     @cached_property
     def digest(self) -> str:
@@ -140,18 +137,7 @@ class InsightFaceEncoder:
         Raises:
             BadImage: if a crop has another size.
         """
-        side = self.crop_size
-        for i, crop in enumerate(crops):
-            if crop.shape != (side, side, 3) or crop.dtype != np.uint8:
-                raise BadImage(f"crop {i} is {crop.dtype} {crop.shape}; give uint8 ({side}, {side}, 3)")
-        output = np.zeros((len(crops), self.dimension), np.float32)
-        for start in range(0, len(crops), self.batch_size):
-            part = [np.ascontiguousarray(crop[..., ::-1]) for crop in crops[start : start + self.batch_size]]
-            short = self.batch_size - len(part) if isinstance(self._recogniser.input_shape[0], int) else 0
-            features = self._recogniser.get_feat(part + part[-1:] * short)[: len(part)]
-            output[start : start + len(part)] = features
-        length = np.linalg.norm(output, axis=1, keepdims=True)
-        return np.asarray(output / np.maximum(length, 1e-12), np.float32)
+        return self._recogniser.embed(crops)
 
     def encode(
         self, pictures: Sequence[Picture], *, strict: bool = False, names: Sequence[str] | None = None

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import importlib
-import inspect
 from collections.abc import Mapping, Sequence
 from typing import Any, Protocol, cast, runtime_checkable
 
 from torch import Tensor
 
-from difflora.errors import BadParameter
+from difflora.named import make_named
 
 
 class Candidates(Protocol):
@@ -61,15 +59,4 @@ def load_source(name: str, options: Mapping[str, Any] | None = None) -> ImageSou
     Raises:
         BadParameter: if there is no such class, it takes other options, or it is no image source.
     """
-    module, _, attribute = name.partition(":")
-    try:
-        kind = getattr(importlib.import_module(module), attribute)
-    except (ImportError, AttributeError, ValueError) as error:
-        raise BadParameter(f"source {name!r}: cannot be found ({error}); give module:Class") from error
-    if not inspect.isclass(kind) or not all(callable(getattr(kind, part, None)) for part in ("ids", "candidates")):
-        raise BadParameter(f"source {name!r}: is no class of image sources; it needs settings, ids and candidates")
-    try:
-        inspect.signature(kind).bind(**(options or {}))
-    except TypeError as error:
-        raise BadParameter(f"source {name!r}: {error}; it takes {inspect.signature(kind)}") from error
-    return cast(ImageSource, kind(**(options or {})))
+    return cast(ImageSource, make_named(name, options, "source", ("ids", "candidates")))

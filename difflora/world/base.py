@@ -232,6 +232,7 @@ def train_base(settings: BaseSettings | None, assets: Path, work: Path, data: Ba
         tokenizer_2=tokenizer,
         unet=unet.half().to(memory_format=torch.contiguous_format),
         scheduler=scheduler,
+        force_zeros_for_empty_prompt=False,  # dropped prompts are empty ones in training, not zeros
         add_watermarker=False,
     )
     with whole_folder(assets / FOLDER) as folder:

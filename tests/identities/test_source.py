@@ -24,9 +24,9 @@ def test_the_renderer_is_a_source_found_by_name() -> None:
         ("nowhere:Thing", {}, "cannot be found"),
         ("difflora.world.identities:Nobody", {}, "cannot be found"),
         ("RenderedPeople", {}, "cannot be found"),
-        ("difflora.world.identities:re", {}, "no class of image sources"),
+        ("difflora.world.identities:re", {}, "is no class with ids, candidates"),
         (RENDERED, {"colour": 1}, "'colour'"),
-        ("difflora.errors:BadFile", {}, "no class of image sources"),
+        ("difflora.errors:BadFile", {}, "is no class with ids, candidates"),
         (RENDERED, {"seed": -1}, "seed is -1"),
     ],
 )

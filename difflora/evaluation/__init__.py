@@ -1,0 +1,1 @@
+"""How alike, how obedient: methods compared on people that no model has seen (paper, 4)."""

@@ -1,0 +1,48 @@
+"""Bootstrap intervals over people, and paired differences of methods on the same people."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+from scipy.stats import bootstrap
+
+Array = np.ndarray[Any, np.dtype[np.float64]]
+_RESAMPLES, _SEED = 4000, 0
+
+
+def interval(values: Array) -> dict[str, float]:
+    """The mean of one value a person, with its 95% bootstrap interval: ``mean``, ``low`` and ``high``."""
+    return _summary([values], lambda a, axis=-1: a.mean(axis))
+
+
+def difference(one: Array, other: Array) -> dict[str, float]:
+    """The mean of ``one - other`` over the same people, with its interval."""
+    return interval(one - other)
+
+
+def fraction(part: Array, whole: Array, base: Array) -> dict[str, float]:
+    """``(part - base) / (whole - base)`` of the means over the same people, with its interval.
+
+    People are drawn whole: a draw takes all three values of a person.
+    """
+    return _summary(
+        [part, whole, base], lambda a, b, c, axis=-1: (a.mean(axis) - c.mean(axis)) / (b.mean(axis) - c.mean(axis))
+    )
+
+
+def _summary(columns: list[Array], statistic: Callable[..., Any]) -> dict[str, float]:
+    mean = float(statistic(*columns))
+    if len(columns[0]) < 2 or all(np.ptp(column) == 0 for column in columns):
+        return {"mean": mean, "low": mean, "high": mean}
+    found = bootstrap(
+        columns,
+        statistic,
+        paired=True,
+        vectorized=True,
+        n_resamples=_RESAMPLES,
+        method="percentile",
+        rng=np.random.default_rng(_SEED),
+    ).confidence_interval
+    return {"mean": mean, "low": float(found.low), "high": float(found.high)}

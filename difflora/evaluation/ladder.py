@@ -1,0 +1,123 @@
+"""The ladder: from the base model to the real person, every rung on the same people, prompts and noise."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor
+from tqdm import tqdm
+
+from difflora.corpus.base import FrozenBase
+from difflora.corpus.people import PeopleFolder
+from difflora.corpus.reader import Corpus
+from difflora.errors import DiffLoRAError
+from difflora.evaluation.agreement import PromptAgreement
+from difflora.evaluation.likeness import Likeness
+from difflora.evaluation.measure import Measured, Scorer
+from difflora.evaluation.rows import Rivals, rows_of, strengthened
+from difflora.evaluation.settings import EvaluateSettings
+from difflora.evaluation.strength import choose_strengths
+from difflora.evaluation.subjects import Subject, load_subjects
+from difflora.inference.painter import Painter
+from difflora.models import DiffLoRAPipeline, LoraAutoencoder
+
+
+@dataclass(frozen=True)
+class Ladder:
+    """All that was measured.
+
+    Attributes:
+        subjects: P people.
+        native: method -> its figures at strength 1; ``base`` and ``real`` have no strength.
+        best: the same at each method's chosen strength.
+        strengths: method -> the chosen one.
+        tried: what was measured on validation people: method -> strength -> figures.
+        seconds: of the hypernetwork's parts, a person.
+    """
+
+    subjects: list[Subject]
+    native: dict[str, Measured]
+    best: dict[str, Measured]
+    strengths: dict[str, float]
+    tried: dict[str, dict[str, dict[str, float]]] = field(default_factory=dict)
+    seconds: dict[str, float] = field(default_factory=dict)
+
+
+def climb(
+    base: FrozenBase,
+    people: PeopleFolder,
+    corpus: Corpus,
+    rivals: Rivals,
+    lae: LoraAutoencoder,
+    pipeline: DiffLoRAPipeline,
+    likeness: Likeness,
+    agreement: PromptAgreement | None,
+    settings: EvaluateSettings,
+    *,
+    progress: bool = True,
+) -> Ladder:
+    """Draws and scores every rung.
+
+    Args:
+        base: the base model that the LoRAs are for.
+        people: everyone's pictures.
+        corpus: everyone's LoRAs.
+        rivals: what retrieval and regression know.
+        lae: the autoencoder as it was trained on weights.
+        pipeline: the hypernetwork, with encoders.
+        likeness: the recognisers.
+        agreement: scores pictures by their prompts; None for none.
+        settings: how much, on whom.
+        progress: whether to show a bar with the time left.
+
+    Raises:
+        BadParameter: if there are too few held-out people, or the parts do not fit together.
+    """
+    few = settings.prompts[: settings.validation_prompts]
+    subjects = load_subjects(people, corpus, "test", settings.people, likeness, settings, settings.prompts)
+    choosers = load_subjects(people, corpus, "validation", settings.validation_people, likeness, settings, few)
+    rows, seconds = rows_of(subjects, corpus, rivals, lae, pipeline, settings)
+    other_rows, _ = rows_of(choosers, corpus, rivals, lae, pipeline, settings)
+    drawn = len(subjects) * len(settings.prompts) * (1 + 2 * len(rows))
+    drawn += len(choosers) * len(few) * (1 + len(rows) * len(settings.strengths))
+    with (
+        Painter(base, corpus.layout, settings.pictures) as painter,
+        tqdm(total=drawn, desc="evaluate", unit="picture", disable=not progress, mininterval=2) as bar,
+    ):
+        scorer = Scorer(painter, likeness, agreement, float(lae.config.alpha) / corpus.layout.rank, bar.update)
+        strengths, tried = choose_strengths(
+            scorer,
+            choosers,
+            other_rows,
+            rivals.mean,
+            scorer.measure(choosers, None),
+            settings.strengths,
+            settings.agreement_margin,
+        )
+        ends = {
+            "base": scorer.measure(subjects, None),
+            "real": scorer.real(subjects, _real(people, subjects, len(settings.prompts))),
+        }
+        native, best = {"base": ends["base"]}, {"base": ends["base"]}
+        for name, flat in rows.items():
+            native[name] = scorer.measure(subjects, flat)
+            _changed(name, native[name], ends["base"])
+            if strengths[name] == 1.0:
+                best[name] = native[name]
+                bar.update(len(subjects) * len(settings.prompts))
+            else:
+                best[name] = scorer.measure(subjects, strengthened(flat, rivals.mean, strengths[name]))
+    return Ladder(subjects, native | {"real": ends["real"]}, best | {"real": ends["real"]}, strengths, tried, seconds)
+
+
+def _real(people: PeopleFolder, subjects: Sequence[Subject], count: int) -> list[Tensor]:
+    """Pictures of each person that are neither the reference nor those to compare with."""
+    return [people.person(subject.identity).images[:count] for subject in subjects]
+
+
+def _changed(name: str, measured: Measured, base: Measured) -> None:
+    """A LoRA that changes no pixel is on dead layers, and every method would score the base's value."""
+    if torch.equal(measured.pictures, base.pictures):
+        raise DiffLoRAError(f"evaluate: the LoRAs of {name} change no pixel; are they for this base model?")

@@ -1,0 +1,99 @@
+"""Likeness by two recognisers: the pack that also conditions and filters, and an independent one."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from difflora.encoders.faces import InsightFaceEncoder
+from difflora.encoders.recogniser import FaceRecogniser
+from difflora.errors import BadParameter
+
+RECOGNISERS = ("face_sim", "face_sim_independent")
+"""Cosine by InsightFace's pack, which filters and conditions; and by a recogniser that nothing else uses."""
+
+
+@dataclass(frozen=True)
+class Faces:
+    """The largest face in each of N pictures, as each recogniser sees it.
+
+    Attributes:
+        embeddings: recogniser -> (N, D) float32 unit vectors; zeros where no face was found.
+        found: (N,) bool.
+    """
+
+    embeddings: dict[str, Tensor]
+    found: Tensor
+
+
+class Likeness:
+    """Embeds faces by both recognisers, aligned by the same detector.
+
+    Args:
+        pack: InsightFace's pack.
+        independent: file of the other recogniser; None where there is none, which leaves its columns out.
+
+    Raises:
+        BadFile: if the file is no recogniser.
+        BadParameter: if it is the pack's own.
+    """
+
+    def __init__(self, pack: InsightFaceEncoder, independent: str | Path | None) -> None:
+        self._pack = pack
+        self._other = FaceRecogniser.open(independent) if independent is not None else None
+        if self._other is not None and self._other.crop_size != pack.crop_size:
+            raise BadParameter(f"{independent}: takes faces of {self._other.crop_size} pixels, the pack others")
+        if self._other is not None and self._other.file.read_bytes() == pack.files[1].read_bytes():
+            raise BadParameter(f"{independent}: is the face pack's own recogniser; give one that nothing else uses")
+
+    @property
+    def recognisers(self) -> tuple[str, ...]:
+        """Their names."""
+        return RECOGNISERS if self._other is not None else RECOGNISERS[:1]
+
+    def look(self, images: Tensor) -> Faces:
+        """Finds and embeds the largest face of each picture.
+
+        Args:
+            images: (N, 3, H, W), uint8 or float in [0, 1], RGB.
+        """
+        if images.dtype != torch.uint8:
+            images = images.clamp(0, 1).mul(255).round().byte()
+        found = torch.zeros(len(images), dtype=torch.bool)
+        crops = []
+        for i, image in enumerate(images):
+            picture = np.ascontiguousarray(image.permute(1, 2, 0).numpy())  # (H, W, 3)
+            faces = self._pack.faces(picture)
+            if faces:
+                found[i] = True
+                crops.append(self._pack.crop(picture, faces[0]))
+        embeddings = {RECOGNISERS[0]: _spread(self._pack.embed_crops(crops), found)}
+        if self._other is not None:
+            embeddings[RECOGNISERS[1]] = _spread(self._other.embed(crops), found)
+        return Faces(embeddings, found)
+
+
+def similarity(faces: Faces, others: Faces) -> dict[str, Tensor]:
+    """Mean cosine of each of N pictures with another set of pictures; 0 where no face was found, which counts.
+
+    Args:
+        faces: N pictures.
+        others: M pictures of whom they are to show; those without a face are left out.
+
+    Returns:
+        Recogniser -> (N,) float32.
+    """
+    if not bool(others.found.any()):
+        raise BadParameter("none of the pictures to compare with shows a face: use others")
+    return {name: (own @ others.embeddings[name][others.found].T).mean(1) for name, own in faces.embeddings.items()}
+
+
+def _spread(rows: np.ndarray, found: Tensor) -> Tensor:  # type: ignore[type-arg]
+    """Rows at the places of those that were found, (N, D); zeros elsewhere."""
+    spread = torch.zeros(len(found), rows.shape[1])
+    spread[found] = torch.from_numpy(rows)
+    return spread

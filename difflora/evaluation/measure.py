@@ -1,0 +1,93 @@
+"""One method's pictures of the same people, scored."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from difflora.evaluation.agreement import PromptAgreement
+from difflora.evaluation.likeness import Likeness, similarity
+from difflora.evaluation.subjects import Subject
+from difflora.inference.painter import Painter
+
+Array = np.ndarray[Any, np.dtype[np.float64]]
+
+
+@dataclass(frozen=True)
+class Measured:
+    """A method's figures, one a person, each the mean over the person's prompts.
+
+    Attributes:
+        scores: ``face_sim``, ``face_sim_independent``, ``agreement`` and ``faces_found``, as far as they are measured
+            -> (P,) float64.
+        pictures: (P, prompts, 3, H, W) float32 in [0, 1].
+    """
+
+    scores: dict[str, Array]
+    pictures: Tensor
+
+
+class Scorer:
+    """Draws and scores the same prompts from the same noise under any LoRAs.
+
+    Args:
+        painter: the base model.
+        likeness: the recognisers.
+        agreement: scores pictures by their prompts; None for none.
+        factor: alpha / rank of flat rows.
+        on_picture: told how many pictures were drawn.
+    """
+
+    def __init__(
+        self,
+        painter: Painter,
+        likeness: Likeness,
+        agreement: PromptAgreement | None,
+        factor: float,
+        on_picture: Callable[[int], object] | None = None,
+    ) -> None:
+        self._painter, self._likeness, self._agreement = painter, likeness, agreement
+        self._factor, self._on_picture = factor, on_picture
+
+    def measure(self, subjects: Sequence[Subject], rows: Tensor | None) -> Measured:
+        """Draws every subject's prompts under the subject's LoRA.
+
+        Args:
+            subjects: P people.
+            rows: (P, D) flat LoRAs; None for the base model alone.
+        """
+        made, scores = [], []
+        for place, subject in enumerate(subjects):
+            lora = None if rows is None else rows[place]
+            pictures = self._painter.paint(subject.prompts, subject.seeds, lora, self._factor)  # (K, 3, H, W)
+            made.append(pictures)
+            scores.append(self._score(subject, pictures))
+            if self._on_picture is not None:
+                self._on_picture(len(pictures))
+        return Measured(_columns(scores), torch.stack(made))
+
+    def real(self, subjects: Sequence[Subject], pictures: Sequence[Tensor]) -> Measured:
+        """Scores pictures that show the person for certain, (K, 3, H, W) uint8 each: the ceiling."""
+        scores = []
+        for subject, shown in zip(subjects, pictures, strict=True):
+            faces = self._likeness.look(shown)
+            found = {name: float(value.mean()) for name, value in similarity(faces, subject.others).items()}
+            scores.append(found | {"faces_found": float(faces.found.float().mean())})
+        return Measured(_columns(scores), torch.stack([shown.float() / 255 for shown in pictures]))
+
+    def _score(self, subject: Subject, pictures: Tensor) -> dict[str, float]:
+        faces = self._likeness.look(pictures)
+        found = {name: float(value.mean()) for name, value in similarity(faces, subject.others).items()}
+        found["faces_found"] = float(faces.found.float().mean())
+        if self._agreement is not None:
+            found["agreement"] = float(self._agreement.score(pictures, subject.prompts).mean())
+        return found
+
+
+def _columns(scores: Sequence[Mapping[str, float]]) -> dict[str, Array]:
+    return {key: np.array([one[key] for one in scores]) for key in scores[0]}

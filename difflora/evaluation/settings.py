@@ -1,0 +1,57 @@
+"""Section ``evaluate`` of ``params.yaml``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+from difflora.inference.painter import PictureSettings
+
+PERSON = "{person}"
+
+
+class RegressionSettings(BaseModel):
+    """The regressions that a hypernetwork must beat: from a reference's features to principal components of LoRAs."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    components: int = Field(128, ge=1, description="principal components at most")
+    hidden: tuple[int, ...] = Field((512,), min_length=1, description="hidden widths of the MLP")
+    mlp_epochs: int = Field(60, ge=1, description="most epochs of the MLP; it stops early on people left out")
+
+
+class EvaluateSettings(BaseModel):
+    """Methods compared on held-out people, on the same prompts and noise."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    people: int = Field(32, ge=2, description="people of the split test, the first ones")
+    validation_people: int = Field(12, ge=1, description="people of the split validation, to choose strengths on")
+    prompts: tuple[str, ...] = Field(min_length=1, description="what is drawn; {person} becomes 'a man' or 'a woman'")
+    validation_prompts: int = Field(3, ge=1, description="of the prompts, the first ones, to choose strengths with")
+    strengths: tuple[float, ...] = Field(
+        (1.0, 1.25, 1.5, 2.0), min_length=1, description="S of mean + S (V - mean) that are tried on validation people"
+    )
+    agreement_margin: float = Field(
+        0.05, ge=0, description="how far prompt agreement may fall below the base model's for a strength to be chosen"
+    )
+    num_inference_steps: int = Field(100, ge=1, description="of the sampler of LoRAs")
+    guidance_scale: float = Field(1.0, ge=0, description="of the sampler of LoRAs; 1 for none")
+    pictures: PictureSettings = PictureSettings()
+    independent: Path | None = Field(None, description="ONNX file of a face recogniser that nothing else uses")
+    agreement: str | None = Field(None, description="module:Class that scores pictures by their prompts")
+    agreement_options: dict[str, Any] = {}
+    regression: RegressionSettings = RegressionSettings()
+    sheet_people: int = Field(8, ge=0, description="people in the picture grid")
+    seed: int = Field(0, ge=0, lt=2**31, description="of the pictures' noise and of sampling")
+
+    @model_validator(mode="after")
+    def _fits(self) -> EvaluateSettings:
+        for prompt in self.prompts:
+            if PERSON not in prompt:
+                raise ValueError(f"prompts: {prompt!r} does not say where the person is; write {PERSON}")
+        if 1.0 not in self.strengths or min(self.strengths) <= 0:
+            raise ValueError(f"strengths are {self.strengths}: give 1.0 and others above 0")
+        return self

@@ -1,0 +1,51 @@
+"""A grid of unseen people: the reference, then the base model, the hypernetwork's LoRA and the person's own."""
+
+from __future__ import annotations
+
+import io
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+
+from difflora.evaluation.ladder import Ladder
+from difflora.grid import grid
+
+_METHODS = (
+    ("base", "the base model"),
+    ("generated", "generated from the reference alone"),
+    ("teacher", "the person's own DreamBooth LoRA"),
+)
+
+
+def people_sheet(ladder: Ladder, people: int) -> bytes:
+    """Three rows a person, the first people in order and none chosen: PNG bytes.
+
+    The first picture of a row is the reference in the first row, and another real picture below it.
+
+    Args:
+        ladder: what was drawn.
+        people: how many.
+    """
+    rows, labels = [], []
+    for place, subject in enumerate(ladder.subjects[:people]):
+        reference = _read(subject.reference)
+        others = subject.pictures.float() / 255  # (M, 3, H, W)
+        for line, (name, words) in enumerate(_METHODS):
+            first = reference if line == 0 else others[min(line - 1, len(others) - 1)][None]
+            rows.append(torch.cat([first, ladder.best[name].pictures[place]]))
+            strength = ladder.strengths.get(name)
+            scores = ladder.best[name].scores
+            labels.append(
+                f"{subject.identity}: {'reference' if line == 0 else 'real'}, then {words}"
+                + (f", S = {strength:g}" if strength else "")
+                + f" (face sim {scores['face_sim'][place]:.2f})"
+            )
+    return grid(rows, labels)
+
+
+def _read(data: bytes) -> Tensor:
+    """A file's picture, (1, 3, H, W) float in [0, 1]."""
+    pixels = np.asarray(Image.open(io.BytesIO(data)).convert("RGB"))
+    return torch.from_numpy(pixels.copy()).permute(2, 0, 1)[None].float() / 255

@@ -1,0 +1,1 @@
+"""Pictures of people: the frozen base model drawing under their LoRAs."""

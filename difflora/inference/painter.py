@@ -1,0 +1,155 @@
+"""A base model that draws prompts under one person's LoRA after another, from pristine weights each time."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from types import TracebackType
+from typing import Any, Literal, Self
+
+import torch
+from diffusers import DPMSolverMultistepScheduler
+from pydantic import BaseModel, ConfigDict, Field
+from torch import Tensor
+
+from difflora.corpus.base import FrozenBase
+from difflora.errors import BadParameter
+from difflora.lora import LoraLayout, LoraMerger, LoraWeights
+
+_NEGATIVE = ""
+
+
+class PictureSettings(BaseModel):
+    """How pictures are drawn."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    steps: int = Field(30, ge=1, le=1000, description="denoising steps")
+    guidance_scale: float = Field(5.0, ge=0, description="of classifier-free guidance; 1 or less for none")
+    sampler: Literal["own", "dpm++"] = Field("own", description="the base model's own, or DPM-Solver++")
+    batch_size: int = Field(16, ge=1, description="pictures at a time")
+
+
+def noise_seed(seed: int, *words: str) -> int:
+    """The seed of a picture's noise: a function of the run's seed and of what the picture is for."""
+    text = "\x1f".join([str(seed), *words])
+    return int.from_bytes(hashlib.sha256(text.encode()).digest()[:7], "big")
+
+
+class Painter:
+    """Draws prompts with a frozen base model, with or without a LoRA merged; a context manager.
+
+    with Painter(base, layout, settings) as painter:
+        pictures = painter.paint(prompts, seeds, lora)
+
+    Prompt embeddings are computed once a prompt. Between calls the weights are the base's own, bit for bit.
+
+    Args:
+        base: the frozen base model.
+        layout: of the LoRAs; None where none will come.
+        settings: how pictures are drawn.
+    """
+
+    def __init__(self, base: FrozenBase, layout: LoraLayout | None, settings: PictureSettings) -> None:
+        self._base, self._settings = base, settings
+        self._merger = LoraMerger(base.unet, layout) if layout is not None else None
+        self._embeddings: dict[str, tuple[Tensor, Tensor | None]] = {}
+        pipeline = base.pipeline
+        pipeline.set_progress_bar_config(disable=True)
+        self._own_scheduler = pipeline.scheduler
+        if settings.sampler == "dpm++":
+            pipeline.scheduler = DPMSolverMultistepScheduler.from_config(
+                pipeline.scheduler.config, algorithm_type="dpmsolver++", solver_order=2, final_sigmas_type="zero"
+            )
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._base.pipeline.scheduler = self._own_scheduler
+        if self._merger is not None:
+            self._merger.restore()
+
+    @torch.no_grad()
+    def paint(
+        self,
+        prompts: Sequence[str],
+        seeds: Sequence[int],
+        lora: LoraWeights | Tensor | None = None,
+        scale: float = 1.0,
+    ) -> Tensor:
+        """One picture a prompt; each starts from the noise of its own seed, whatever the batch.
+
+        Args:
+            prompts: N sentences.
+            seeds: N seeds.
+            lora: weights, or a flat vector (D,); None for the base model alone.
+            scale: how strongly it is applied; for a flat vector times alpha / rank.
+
+        Returns:
+            (N, 3, H, W) float32 in [0, 1], on the CPU.
+
+        Raises:
+            BadParameter: if the numbers of prompts and seeds differ, or the LoRA does not fit the base.
+        """
+        if len(prompts) != len(seeds) or not prompts:
+            raise BadParameter(f"{len(prompts)} prompts and {len(seeds)} seeds: give one seed a prompt, at least one")
+        if lora is not None:
+            if self._merger is None:
+                raise BadParameter("this painter was made without a LoRA layout: give one to merge LoRAs")
+            self._merger.merge(lora, scale)
+        try:
+            size = self._settings.batch_size
+            parts = [
+                self._batch(prompts[start : start + size], seeds[start : start + size])
+                for start in range(0, len(prompts), size)
+            ]
+        finally:
+            if self._merger is not None:
+                self._merger.restore()
+        return torch.cat(parts)
+
+    def _batch(self, prompts: Sequence[str], seeds: Sequence[int]) -> Tensor:
+        base = self._base
+        pipeline: Any = base.pipeline
+        self._embed([*prompts, _NEGATIVE])
+        arguments: dict[str, Any] = {"prompt_embeds": torch.cat([self._embeddings[one][0] for one in prompts])}
+        guided = self._settings.guidance_scale > 1
+        if guided:
+            arguments["negative_prompt_embeds"] = self._embeddings[_NEGATIVE][0].expand(len(prompts), -1, -1)
+        if base.is_xl:
+            arguments["pooled_prompt_embeds"] = torch.cat([self._pooled(one) for one in prompts])
+            if guided:
+                arguments["negative_pooled_prompt_embeds"] = self._pooled(_NEGATIVE).expand(len(prompts), -1)
+        output = pipeline(
+            **arguments,
+            num_inference_steps=self._settings.steps,
+            guidance_scale=self._settings.guidance_scale,
+            generator=[torch.Generator().manual_seed(seed) for seed in seeds],
+            output_type="pt",
+        )
+        pictures: Tensor = output.images.float().cpu()  # (B, 3, H, W)
+        return pictures
+
+    def _pooled(self, prompt: str) -> Tensor:
+        pooled = self._embeddings[prompt][1]
+        assert pooled is not None
+        return pooled
+
+    def _embed(self, prompts: Sequence[str]) -> None:
+        """Fills the cache: (1, L, W) and, for SDXL, (1, P) of each prompt."""
+        missing = [one for one in dict.fromkeys(prompts) if one not in self._embeddings]
+        if not missing:
+            return
+        # SDXL's pipelines embed the empty negative prompt as zeros where their configuration says so.
+        zeros = bool(self._base.pipeline.config.get("force_zeros_for_empty_prompt", False))
+        output = self._base.pipeline.encode_prompt(
+            missing, device=self._base.device, num_images_per_prompt=1, do_classifier_free_guidance=False
+        )
+        dtype = next(self._base.unet.parameters()).dtype
+        for place, prompt in enumerate(missing):
+            keep = 0.0 if zeros and prompt == _NEGATIVE else 1.0
+            pooled = output[2][place : place + 1].to(dtype) * keep if self._base.is_xl else None
+            self._embeddings[prompt] = output[0][place : place + 1].to(dtype) * keep, pooled

@@ -1,0 +1,2 @@
+"""The chain's six steps: identities, corpus, lae, dit, evaluate, register; each reads its parameters and writes its
+outputs."""

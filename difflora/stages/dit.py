@@ -1,0 +1,55 @@
+"""Step ``dit``: the diffusion transformer, and both models through the base (paper, 3.3, 3.4)."""
+
+from __future__ import annotations
+
+from difflora.files import write_json
+from difflora.models import DiffLoRAPipeline, LoraAutoencoder, make_scheduler
+from difflora.models.portable import load_model
+from difflora.stages.curves import write_curve
+from difflora.stages.workspace import Workspace
+from difflora.training import encode_people, train_dit
+
+
+def run(workspace: Workspace) -> None:
+    """Computes the conditions, trains the transformer and, with ``dit.effect``, goes on through the base model.
+
+    Writes ``models/dit``, ``data/features.safetensors``, ``reports/dit.json`` and the losses: ``reports/dit_loss.csv``
+    and ``reports/effect_loss.csv``.
+    """
+    params, corpus, people = workspace.params, workspace.open_corpus(), workspace.open_people()
+    lae = load_model(LoraAutoencoder, workspace.there(workspace.lae, "lae"), params.models.device)
+    faces, images = workspace.open_faces(), workspace.open_images()
+    names = [entry.identity for entry in corpus.entries if entry.split != "test"]
+    features = encode_people(people, names, faces, images, pictures=params.dit.pictures)
+    features.save(workspace.features)
+    inputs = [workspace.corpus / "index.jsonl", workspace.people / "people.jsonl", workspace.features]
+    inputs += sorted(workspace.lae.glob("*.safetensors"))
+    effect = params.dit.effect.enabled
+    with workspace.checkpoint("dit", params.dit.model_dump(mode="json"), inputs) as folder:
+        trained = train_dit(
+            corpus,
+            lae,
+            features,
+            params.dit,
+            checkpoint=folder,
+            canonical_form=params.lae.canonical_form,
+            base=workspace.open_base() if effect else None,
+            people=people if effect else None,
+        )
+        pipeline = DiffLoRAPipeline(
+            trained.lae,
+            trained.transformer,
+            make_scheduler(params.dit.noise, params.dit.model.prediction_type),
+            faces,
+            images,
+            num_inference_steps=params.register_.num_inference_steps,
+            guidance_scale=params.register_.guidance_scale,
+        )
+        pipeline.save_pretrained(workspace.dit, encoders=False)
+        write_curve(workspace.report("dit_loss.csv"), trained.report.history)
+        write_curve(
+            workspace.report("effect_loss.csv"), trained.effect_report.history if trained.effect_report else []
+        )
+        write_json(
+            workspace.report("dit.json"), {**trained.metrics, "loss": trained.report.history[-1]["loss"]}
+        )

@@ -1,0 +1,66 @@
+"""Step ``evaluate``: the ladder on people that no model has seen (paper, 4)."""
+
+from __future__ import annotations
+
+import platform
+
+import torch
+
+from difflora.evaluation.agreement import load_agreement
+from difflora.evaluation.ladder import climb
+from difflora.evaluation.likeness import Likeness
+from difflora.evaluation.report import by_person, summarise
+from difflora.evaluation.rows import Rivals
+from difflora.evaluation.sheet import people_sheet
+from difflora.evaluation.table import ladder_table, summary_lines
+from difflora.files import write_atomic, write_json
+from difflora.models import DiffLoRAPipeline, LoraAutoencoder
+from difflora.models.portable import load_model
+from difflora.stages.workspace import Workspace
+from difflora.training import ConditionFeatures
+from difflora.training.rows import LoraRows
+
+
+def run(workspace: Workspace) -> None:
+    """Draws and scores every rung, prints the table and writes it.
+
+    Writes ``reports/evaluation.json``, ``reports/evaluation_people.json`` and ``reports/people.png``.
+    """
+    from rich.console import Console
+
+    params, corpus, people = workspace.params, workspace.open_corpus(), workspace.open_people()
+    chosen, faces = params.evaluate, workspace.open_faces()
+    pipeline = DiffLoRAPipeline.from_pretrained(
+        workspace.there(workspace.dit, "dit"),
+        face_encoder=faces,
+        image_encoder=workspace.open_images(),
+        device=params.models.device,
+    )
+    pipeline.set_progress_bar_config(disable=True)
+    rows = LoraRows(corpus, "train", canonical_form=params.lae.canonical_form)
+    ladder = climb(
+        workspace.open_base(),
+        people,
+        corpus,
+        Rivals.of(rows, ConditionFeatures.load(workspace.features), chosen.regression, chosen.seed),
+        load_model(LoraAutoencoder, workspace.there(workspace.lae, "lae"), params.models.device),
+        pipeline,
+        Likeness(faces, chosen.independent),
+        load_agreement(chosen.agreement, chosen.agreement_options) if chosen.agreement else None,
+        chosen,
+    )
+    figures = summarise(ladder, chosen)
+    figures["setting"] = {
+        "base": params.models.base.name,
+        "corpus": corpus.digest,
+        "train_people": len(corpus.indices("train")),
+        "machine": f"{platform.machine()}, {torch.get_num_threads()} threads, torch {torch.__version__}",
+    }
+    write_json(workspace.report("evaluation.json"), figures)
+    write_json(workspace.report("evaluation_people.json"), by_person(ladder))
+    if chosen.sheet_people:
+        write_atomic(workspace.report("people.png"), people_sheet(ladder, chosen.sheet_people))
+    console = Console()
+    console.print(ladder_table(figures))
+    for line in summary_lines(figures):
+        console.print(line, highlight=False)

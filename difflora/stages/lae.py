@@ -1,0 +1,33 @@
+"""Step ``lae``: the LoRA autoencoder (paper, 3.2)."""
+
+from __future__ import annotations
+
+from difflora.files import write_json
+from difflora.models.portable import save_model
+from difflora.stages.curves import write_curve
+from difflora.stages.workspace import Workspace
+from difflora.training import train_lae
+
+
+def run(workspace: Workspace) -> None:
+    """Trains the autoencoder on the training people's LoRAs.
+
+    Writes ``models/lae``, ``reports/lae.json`` and its losses, ``reports/lae_loss.csv``.
+    """
+    params, corpus = workspace.params, workspace.open_corpus()
+    section = params.lae.model_dump(mode="json")
+    with workspace.checkpoint("lae", section, [workspace.corpus / "index.jsonl"]) as folder:
+        trained = train_lae(
+            corpus,
+            params.lae,
+            checkpoint=folder,
+            base=workspace.open_base().name,
+            alpha=params.corpus.dreambooth.alpha,
+            trigger_prompt=params.models.base.trigger_prompt,
+        )
+        save_model(trained.model, workspace.lae)
+        write_curve(workspace.report("lae_loss.csv"), trained.report.history)
+        write_json(
+            workspace.report("lae.json"),
+            {**trained.metrics, "loss": trained.report.history[-1]["loss"], "explained_by_module": trained.modules},
+        )

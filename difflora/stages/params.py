@@ -1,0 +1,119 @@
+"""``params.yaml``: every parameter of the chain, validated whole before any work starts."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, Literal
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+from difflora.corpus.settings import DreamBoothSettings
+from difflora.errors import BadFile
+from difflora.evaluation.settings import EvaluateSettings
+from difflora.identities.build import IdentitySettings
+from difflora.models.settings import validated
+from difflora.training import DitSettings, LaeSettings
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class BaseParams(_Section):
+    """The base model."""
+
+    folder: Path = Field(description="of a diffusers pipeline: Stable Diffusion 1.x or XL")
+    name: str = Field(min_length=1, description="what it is called in LoRA files, never a path of one machine")
+    trigger_prompt: str = Field("", description="what a prompt must contain for a LoRA to work; in every LoRA file")
+
+
+class FacesParams(_Section):
+    """InsightFace's pack."""
+
+    folder: Path = Field(description="that holds models/PACK")
+    pack: str = Field("buffalo_l", min_length=1)
+    det_size: int = Field(640, ge=32, multiple_of=32, description="side at which faces are sought")
+    det_thresh: float = Field(0.5, gt=0, lt=1, description="least score of a face")
+
+
+class ModelsParams(_Section):
+    """What users bring."""
+
+    base: BaseParams
+    faces: FacesParams
+    images: Path = Field(description="folder of a CLIP")
+    device: str = Field("cpu", description="cpu, cuda, cuda:1...")
+
+
+class IdentitiesParams(_Section):
+    """People and their pictures."""
+
+    source: str = Field(description="module:Class that makes pictures of people")
+    options: dict[str, Any] = {}
+    count: int = Field(ge=1, description="people")
+    skip_unusable: bool = Field(False, description="pass over a person with too few faces instead of stopping")
+    pictures: IdentitySettings = IdentitySettings()
+
+
+class CorpusParams(_Section):
+    """LoRAs of these people."""
+
+    dreambooth: DreamBoothSettings = DreamBoothSettings()
+    people_at_once: int = Field(16, ge=1)
+    dtype: Literal["fp16", "fp32"] = "fp16"
+    rows_per_shard: int = Field(64, ge=1)
+    compile: bool = False
+
+
+class RegisterParams(_Section):
+    """The model's folder."""
+
+    name: str = Field("difflora", min_length=1)
+    include_encoders: bool = Field(True, description="copy the encoders' files into it; mind their licences")
+    num_inference_steps: int = Field(100, ge=1, description="the model's default")
+    guidance_scale: float = Field(1.0, ge=0, description="the model's default")
+
+
+class Params(_Section):
+    """Every section of ``params.yaml``."""
+
+    models: ModelsParams
+    identities: IdentitiesParams
+    corpus: CorpusParams = CorpusParams()
+    lae: LaeSettings = LaeSettings()
+    dit: DitSettings = DitSettings()
+    evaluate: EvaluateSettings
+    register_: RegisterParams = Field(RegisterParams(), alias="register")
+
+    @model_validator(mode="after")
+    def _fits(self) -> Params:
+        if self.identities.pictures.references < 2:
+            raise ValueError("identities.pictures.references: give at least 2, one to show and others to compare with")
+        most = self.dit.noise.num_train_timesteps
+        for name, steps in (
+            ("evaluate.num_inference_steps", self.evaluate.num_inference_steps),
+            ("register.num_inference_steps", self.register_.num_inference_steps),
+        ):
+            if steps > most:
+                raise ValueError(f"{name} is {steps}, but dit.noise has {most} timesteps")
+        return self
+
+
+def load_params(path: str | Path = "params.yaml") -> Params:
+    """Reads and validates a parameter file.
+
+    Raises:
+        BadFile: if it is missing or no YAML mapping.
+        BadParameter: for a key or value that is not allowed; file and key are named.
+    """
+    path = Path(path)
+    try:
+        values = yaml.safe_load(path.read_text())
+    except FileNotFoundError as error:
+        raise BadFile(f"{path}: no such file; run from the repository's root, or give --params") from error
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise BadFile(f"{path}: not readable as YAML ({' '.join(str(error).split())})") from error
+    if not isinstance(values, dict):
+        raise BadFile(f"{path}: holds no YAML mapping")
+    return validated(Params, values, str(path))

@@ -1,0 +1,41 @@
+"""Step ``register``: the model's folder as it is shipped, with its manifest and model card."""
+
+from __future__ import annotations
+
+import hashlib
+from typing import Any
+
+from difflora.files import write_atomic
+from difflora.folders import read_json, whole_folder
+from difflora.manifest import check_manifest, write_manifest
+from difflora.models import DiffLoRAPipeline
+from difflora.stages.card import model_card
+from difflora.stages.workspace import Workspace
+from difflora.training.reproducible import weights_digest
+
+
+def run(workspace: Workspace) -> None:
+    """Writes ``models/difflora``: the pipeline with its encoders and the strength that the evaluation chose."""
+    params = workspace.params
+    figures: dict[str, Any] = read_json(workspace.report("evaluation.json"))
+    there = workspace.there(workspace.dit, "dit")
+    faces, images = workspace.open_faces(), workspace.open_images()
+    found = DiffLoRAPipeline.from_pretrained(there, face_encoder=faces, image_encoder=images)
+    digest = hashlib.sha256((weights_digest(found.lae) + weights_digest(found.transformer)).encode()).hexdigest()
+    pipeline = DiffLoRAPipeline.from_pretrained(
+        there,
+        face_encoder=faces,
+        image_encoder=images,
+        num_inference_steps=params.register_.num_inference_steps,
+        guidance_scale=params.register_.guidance_scale,
+        strength=float(figures["strength"]["generated"]),
+        version=f"{params.register_.name}-{digest[:12]}",
+    )
+    with whole_folder(workspace.model) as folder:
+        pipeline.save_pretrained(folder / "model", encoders=params.register_.include_encoders)
+        for path in (folder / "model").iterdir():
+            path.rename(folder / path.name)
+        (folder / "model").rmdir()
+        write_atomic(folder / "README.md", model_card(params, pipeline, figures).encode())
+        write_manifest(folder)
+    check_manifest(workspace.model)

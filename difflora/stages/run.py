@@ -1,0 +1,30 @@
+"""Steps by name."""
+
+from __future__ import annotations
+
+import importlib
+from pathlib import Path
+
+from difflora.errors import BadParameter
+from difflora.stages.params import load_params
+from difflora.stages.workspace import Workspace
+
+STAGES = ("identities", "corpus", "lae", "dit", "evaluate", "register")
+"""The chain, in order."""
+
+
+def run_stage(name: str, params: str | Path = "params.yaml") -> None:
+    """Runs one step; all parameters are validated first.
+
+    Args:
+        name: the step's.
+        params: the parameter file; outputs lie beside it.
+
+    Raises:
+        BadParameter: if there is no such step, or a parameter is not allowed.
+    """
+    if name not in STAGES:
+        raise BadParameter(f"no step is named {name!r}; there are: {', '.join(STAGES)}")
+    path = Path(params)
+    workspace = Workspace(path.parent, load_params(path))
+    importlib.import_module(f"difflora.stages.{name}").run(workspace)
