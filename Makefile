@@ -5,7 +5,7 @@ BIN := .venv/bin
 READY := .venv/.ready
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test lint format typecheck
+.PHONY: help setup demo sheet test lint format typecheck
 
 help: ## list these targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1|/' | awk -F'|' '{printf "  make %-10s %s\n", $$1, $$2}'
@@ -18,7 +18,12 @@ $(READY): pyproject.toml constraints.txt
 setup: $(READY) ## make .venv with pinned versions, on CPU
 	@echo "ready: $(BIN)/difflora --help"
 
-demo: $(READY) ## draw people with the embedded base model into outputs/
+demo: $(READY) ## the whole chain on the embedded default: people, LoRAs, hypernetwork, evaluation
+	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/dvc repro
+	$(BIN)/difflora figures
+	@echo "unseen people: reports/people.png; the model: models/difflora"
+
+sheet: $(READY) ## draw people with the embedded base model into outputs/
 	$(BIN)/difflora world sheet outputs/people.png
 	@echo "open outputs/people.png"
 

@@ -13,7 +13,7 @@ from difflora.corpus.commands import corpus
 from difflora.errors import DiffLoRAError
 from difflora.identities.commands import identities
 from difflora.inference.commands import compare, generate, personalize
-from difflora.stages.commands import stage
+from difflora.stages.commands import figures, stage
 from difflora.world.commands import world
 
 app = typer.Typer(
@@ -25,7 +25,7 @@ app = typer.Typer(
     add_completion=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for command in (personalize, generate, compare, stage):
+for command in (personalize, generate, compare, stage, figures):
     app.command()(command)
 app.add_typer(identities, name="identities")
 app.add_typer(corpus, name="corpus")

@@ -66,6 +66,7 @@ def build_corpus(
     *,
     people_at_once: int = 16,
     count: int | None = None,
+    train_people: int | None = None,
     dtype: Literal["fp16", "fp32"] = "fp16",
     rows_per_shard: int = 64,
     compile: bool = False,
@@ -83,6 +84,7 @@ def build_corpus(
         settings: how to train.
         people_at_once: people in a batch.
         count: the first so many people; None for all.
+        train_people: of them the first so many of the split train, and everyone of the others; None for all.
         dtype: of the rows on disk.
         rows_per_shard: rows of a file.
         compile: whether the UNet is compiled; worth its minute from some hundred people on.
@@ -95,9 +97,13 @@ def build_corpus(
         BadParameter: if a number is out of range, there is nobody, or the corpus was begun with other settings.
         BadFile: if people or corpus are damaged.
     """
-    if people_at_once < 1 or (count is not None and count < 1):
-        raise BadParameter(f"people_at_once is {people_at_once}, count is {count}: give at least 1")
+    for name, number in (("people_at_once", people_at_once), ("count", count), ("train_people", train_people)):
+        if number is not None and number < 1:
+            raise BadParameter(f"{name} is {number}: give at least 1")
     ids = people.ids[:count]
+    if train_people is not None:
+        trained = set([identity for identity in ids if people.line(identity)["split"] == "train"][:train_people])
+        ids = [identity for identity in ids if people.line(identity)["split"] != "train" or identity in trained]
     if not ids:
         raise BadParameter(f"{people.folder}: has nobody; make people first")
     layout = LoraLayout.from_unet(base.unet, settings.targets, settings.rank)

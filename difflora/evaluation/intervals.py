@@ -22,11 +22,14 @@ def difference(one: Array, other: Array) -> dict[str, float]:
     return interval(one - other)
 
 
-def fraction(part: Array, whole: Array, base: Array) -> dict[str, float]:
+def fraction(part: Array, whole: Array, base: Array) -> dict[str, float] | None:
     """``(part - base) / (whole - base)`` of the means over the same people, with its interval.
 
-    People are drawn whole: a draw takes all three values of a person.
+    People are drawn whole: a draw takes all three values of a person. None where the whole gains nothing, or so little
+    that its own interval reaches zero: a fraction of that says nothing.
     """
+    if difference(whole, base)["low"] <= 0:
+        return None
     return _summary(
         [part, whole, base], lambda a, b, c, axis=-1: (a.mean(axis) - c.mean(axis)) / (b.mean(axis) - c.mean(axis))
     )

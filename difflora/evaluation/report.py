@@ -33,7 +33,8 @@ def summarise(ladder: Ladder, settings: EvaluateSettings) -> dict[str, Any]:
 
     Keys: ``methods.<name>.<score>``, ``fraction.<recogniser>`` and ``paired.<a>_minus_<b>.<score>``, each with
     ``mean``, ``low`` and ``high``, at each method's best strength; ``methods_native``, ``fraction_native`` and
-    ``paired_native`` are the same at strength 1. ``fraction`` is (generated - base) / (teacher - base).
+    ``paired_native`` are the same at strength 1. ``fraction`` is (generated - base) / (teacher - base), null where the
+    teacher's own gain is not clearly above zero.
     """
     subjects = ladder.subjects
     figures: dict[str, Any] = {

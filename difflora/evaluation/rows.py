@@ -48,9 +48,7 @@ class Rivals:
     seed: int
 
     @classmethod
-    def of(
-        cls, rows: LoraRows, features: ConditionFeatures, settings: RegressionSettings, seed: int = 0
-    ) -> Rivals:
+    def of(cls, rows: LoraRows, features: ConditionFeatures, settings: RegressionSettings, seed: int = 0) -> Rivals:
         """Reads the training people's LoRAs and their principal components."""
         flat = torch.cat(list(rows))  # (N, D)
         mean, deviations, components = principal_components(flat, settings.components)
@@ -72,7 +70,7 @@ class Rivals:
         """A multi-layer perceptron from both features to principal components: -> (P, D)."""
         scale = StandardScaler().fit(_inputs(self.features.face, self.features.image).numpy())
         network = MLPRegressor(
-            self.settings.hidden,
+            hidden_layer_sizes=self.settings.hidden,
             max_iter=self.settings.mlp_epochs,
             early_stopping=True,
             n_iter_no_change=5,

@@ -51,5 +51,5 @@ def summary_lines(figures: Mapping[str, Any]) -> list[str]:
 
 def _cell(figure: Mapping[str, float] | None) -> str:
     if figure is None:
-        return ""
+        return "-"
     return f"{figure['mean']:.3f} ({figure['low']:.3f} to {figure['high']:.3f})"

@@ -165,4 +165,3 @@ def _checked(seed: int) -> int:
 def _check_suffix(out: Path, suffix: str) -> None:
     if out.suffix.lower() != suffix or out.is_dir():
         raise BadParameter(f"{out}: give the name of a {suffix} file to write")
-

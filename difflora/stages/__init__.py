@@ -1,2 +1,1 @@
-"""The chain's six steps: identities, corpus, lae, dit, evaluate, register; each reads its parameters and writes its
-outputs."""
+"""The chain's six steps, identities to register: each reads its parameters and writes its outputs."""

@@ -55,7 +55,7 @@ def model_card(params: Params, pipeline: DiffLoRAPipeline, figures: Mapping[str,
             "",
             "Likeness is a recogniser's opinion; the pack that conditions and filters also scores, so the independent "
             f"column counts more where there is one. All of it is about pictures from `{params.identities.source}` and "
-            f"the base model `{base.name}`, and says nothing of others. Weights of encoders have licences of their own.",
+            f"the base model `{base.name}`, and says nothing of others. Encoders have licences of their own.",
             "",
         ]
     )
@@ -67,5 +67,7 @@ def _row(name: str, figures: Mapping[str, Any]) -> str:
     return f"| {name} | {f'{strength:g}' if strength else ''} | " + " | ".join(cells) + " |"
 
 
-def _cell(figure: Mapping[str, float]) -> str:
+def _cell(figure: Mapping[str, float] | None) -> str:
+    if figure is None:
+        return "not known, the teacher gains nothing"
     return f"{figure['mean']:.3f} ({figure['low']:.3f} to {figure['high']:.3f})"

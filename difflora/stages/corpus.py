@@ -27,6 +27,7 @@ def run(workspace: Workspace) -> None:
         workspace.open_base(),
         chosen.dreambooth,
         people_at_once=chosen.people_at_once,
+        train_people=chosen.train_people,
         dtype=chosen.dtype,
         rows_per_shard=chosen.rows_per_shard,
         compile=chosen.compile,

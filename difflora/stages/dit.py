@@ -19,12 +19,14 @@ def run(workspace: Workspace) -> None:
     params, corpus, people = workspace.params, workspace.open_corpus(), workspace.open_people()
     lae = load_model(LoraAutoencoder, workspace.there(workspace.lae, "lae"), params.models.device)
     faces, images = workspace.open_faces(), workspace.open_images()
+    effect = params.dit.effect.enabled
     names = [entry.identity for entry in corpus.entries if entry.split != "test"]
+    if effect:  # it learns from pictures, and needs nobody's LoRA
+        names += [identity for identity in people.split("train") if identity not in corpus.places]
     features = encode_people(people, names, faces, images, pictures=params.dit.pictures)
     features.save(workspace.features)
     inputs = [workspace.corpus / "index.jsonl", workspace.people / "people.jsonl", workspace.features]
     inputs += sorted(workspace.lae.glob("*.safetensors"))
-    effect = params.dit.effect.enabled
     with workspace.checkpoint("dit", params.dit.model_dump(mode="json"), inputs) as folder:
         trained = train_dit(
             corpus,
@@ -47,9 +49,5 @@ def run(workspace: Workspace) -> None:
         )
         pipeline.save_pretrained(workspace.dit, encoders=False)
         write_curve(workspace.report("dit_loss.csv"), trained.report.history)
-        write_curve(
-            workspace.report("effect_loss.csv"), trained.effect_report.history if trained.effect_report else []
-        )
-        write_json(
-            workspace.report("dit.json"), {**trained.metrics, "loss": trained.report.history[-1]["loss"]}
-        )
+        write_curve(workspace.report("effect_loss.csv"), trained.effect_report.history if trained.effect_report else [])
+        write_json(workspace.report("dit.json"), {**trained.metrics, "loss": trained.report.history[-1]["loss"]})

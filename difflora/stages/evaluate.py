@@ -12,7 +12,6 @@ from difflora.evaluation.likeness import Likeness
 from difflora.evaluation.report import by_person, summarise
 from difflora.evaluation.rows import Rivals
 from difflora.evaluation.sheet import people_sheet
-from difflora.evaluation.table import ladder_table, summary_lines
 from difflora.files import write_atomic, write_json
 from difflora.models import DiffLoRAPipeline, LoraAutoencoder
 from difflora.models.portable import load_model
@@ -22,12 +21,10 @@ from difflora.training.rows import LoraRows
 
 
 def run(workspace: Workspace) -> None:
-    """Draws and scores every rung, prints the table and writes it.
+    """Draws and scores every rung; `difflora figures` shows what came out.
 
     Writes ``reports/evaluation.json``, ``reports/evaluation_people.json`` and ``reports/people.png``.
     """
-    from rich.console import Console
-
     params, corpus, people = workspace.params, workspace.open_corpus(), workspace.open_people()
     chosen, faces = params.evaluate, workspace.open_faces()
     pipeline = DiffLoRAPipeline.from_pretrained(
@@ -60,7 +57,3 @@ def run(workspace: Workspace) -> None:
     write_json(workspace.report("evaluation_people.json"), by_person(ladder))
     if chosen.sheet_people:
         write_atomic(workspace.report("people.png"), people_sheet(ladder, chosen.sheet_people))
-    console = Console()
-    console.print(ladder_table(figures))
-    for line in summary_lines(figures):
-        console.print(line, highlight=False)

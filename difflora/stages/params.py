@@ -60,6 +60,11 @@ class CorpusParams(_Section):
     """LoRAs of these people."""
 
     dreambooth: DreamBoothSettings = DreamBoothSettings()
+    train_people: int | None = Field(
+        None,
+        ge=1,
+        description="most of the split train who get a LoRA; dit.effect learns from all; None for all",
+    )
     people_at_once: int = Field(16, ge=1)
     dtype: Literal["fp16", "fp32"] = "fp16"
     rows_per_shard: int = Field(64, ge=1)

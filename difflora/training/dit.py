@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -95,7 +95,8 @@ def train_dit(
     Args:
         corpus: LoRAs, split by identity.
         lae: the trained autoencoder; it goes to the device and is not changed otherwise.
-        features: of everyone in the splits train and validation.
+        features: of everyone in the corpus's splits train and validation; ``effect`` also learns from training people
+            who have features and pictures, but no LoRA.
         settings: how.
         checkpoint: folder of the checkpoints.
         canonical_form: as in the autoencoder's training.
@@ -146,22 +147,36 @@ def train_dit(
     effect_report = None
     if settings.effect.enabled and base is not None and people is not None:
         lae = copy.deepcopy(lae)
+        shown = features.of(_effect_names(rows.names, corpus, features, people)).to(device)
         effect_report = train_effect(
             transformer,
             lae,
             latents,
-            seen,
+            shown,
             base,
             people,
             settings,
             checkpoint=folder / "effect",
-            fingerprint={**fingerprint, "loop": settings.loop.model_dump(mode="json"), "base": base.weights},
+            fingerprint={
+                **fingerprint,
+                "loop": settings.loop.model_dump(mode="json"),
+                "base": base.weights,
+                "shown": shown.digest,
+            },
             accelerator=accelerator,
             on_log=on_effect_log,
             progress=progress,
         )
     metrics = _measure(transformer, lae, corpus, rows, features, settings, canonical_form)
     return TrainedDit(transformer, lae, report, effect_report, metrics)
+
+
+def _effect_names(
+    trained: Sequence[str], corpus: Corpus, features: ConditionFeatures, people: PeopleFolder
+) -> list[str]:
+    """Those with a LoRA first, then the other training people who have features alone."""
+    others = [name for name in features.names if name not in corpus.places and people.line(name)["split"] == "train"]
+    return [*trained, *others]
 
 
 def _begin(

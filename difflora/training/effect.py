@@ -40,8 +40,8 @@ class EffectTask(nn.Module):
     Args:
         transformer: trained.
         lae: its decoder is trained where its parameters require a gradient.
-        latents: (N, Z) of the teachers' LoRAs.
-        features: of the same people.
+        latents: (K, Z) of the teachers' LoRAs.
+        features: of N people, the first K of them those with a teacher.
         base: the frozen base model.
         loras: the base under LoRAs, entered by the caller.
         pictures: of the same people.
@@ -61,7 +61,9 @@ class EffectTask(nn.Module):
     ) -> None:
         super().__init__()
         self.transformer, self.lae = transformer, lae
-        self._latents, self._features, self._settings = latents, features, settings
+        self._taught = len(latents)
+        self._latents = F.pad(latents, (0, 0, 0, len(features.names) - len(latents)))  # (N, Z)
+        self._features, self._settings = features, settings
         self._base, self._loras, self._pictures = base, loras, pictures
         # In a tuple: the base is no part of what is trained, saved and shared between processes.
         self._unet: tuple[Any] = (torch.compile(base.unet) if settings.effect.compile else base.unet,)
@@ -75,11 +77,16 @@ class EffectTask(nn.Module):
         noisy, timesteps = self._noisy(batch, shown)  # (b, Z), (b,)
         made = self.transformer(noisy, timesteps, shown.face, shown.image, shown.drop)  # (b, Z)
         x0 = to_x0(self._scheduler, made.float(), noisy, timesteps)  # (b, Z)
-        latent = F.mse_loss(x0, shown.latents)
+        known = self._known(batch)  # (b,)
+        latent = ((x0 - shown.latents).square().mean(1) * known).sum() / known.sum().clamp(min=1)
         with torch.autocast(x0.device.type, enabled=False):  # the base computes in its own type
             denoising = self._denoising(batch, self.lae.decode(x0))
         loss = denoising + self._settings.effect.latent_weight * latent
         return {"loss": loss, "denoising": denoising.detach(), "latent": latent.detach()}
+
+    def _known(self, batch: Batch) -> Tensor:
+        """Who of the batch has a teacher, (b,) bool."""
+        return batch.my_places.to(self._latents.device) < self._taught
 
     def _denoising(self, batch: Batch, flat: Tensor) -> Tensor:
         """The mean loss of (b, D) LoRAs on their people's pictures."""
@@ -105,7 +112,7 @@ class EffectTask(nn.Module):
             run = self._scheduler.step(made.float(), step, run).prev_sample  # (b, Z)
         anywhere = batch.spread(self._settings.noise.num_train_timesteps)  # (b,)
         taught = self._scheduler.add_noise(shown.latents, batch.randn(size), anywhere)  # (b, Z)
-        from_teacher = batch.rand() < self._settings.effect.teacher_share  # (b,)
+        from_teacher = (batch.rand() < self._settings.effect.teacher_share) & self._known(batch)  # (b,)
         noisy = torch.where(from_teacher[:, None], taught, run)  # (b, Z)
         return noisy, torch.where(from_teacher, anywhere, steps[stop])
 
@@ -130,8 +137,8 @@ def train_effect(
     Args:
         transformer: trained on latents.
         lae: the autoencoder; its encoder stays as it is.
-        latents: (N, Z) of the training people's LoRAs.
-        features: of the same people in the same order, on the same device.
+        latents: (K, Z) of the LoRAs of the training people who have one.
+        features: of N training people, those K first, on the same device.
         base: the base model that the LoRAs are for.
         people: their pictures.
         settings: section ``dit``.

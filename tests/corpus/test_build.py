@@ -54,6 +54,20 @@ def test_more_people_are_added_to_those_who_are_there(
     assert torch.equal(after.rows(range(3)), rows)
 
 
+def test_only_so_many_training_people_get_a_lora(
+    base: FrozenBase, make_people: Callable[..., PeopleFolder], tmp_path: Path
+) -> None:
+    people = make_people(tmp_path / "people", 8, images=2)
+    train = people.split("train")
+    assert len(train) > 2
+    report = build_corpus(tmp_path / "corpus", people, base, SETTINGS, train_people=2, progress=False)
+    there = [entry.identity for entry in Corpus.open(tmp_path / "corpus").entries]
+    assert there == [identity for identity in people.ids if identity not in train[2:]]
+    assert report.trained == len(there)
+    with pytest.raises(BadParameter, match="train_people is 0"):
+        build_corpus(tmp_path / "corpus", people, base, SETTINGS, train_people=0, progress=False)
+
+
 def test_other_settings_people_or_weights_are_refused(
     base: FrozenBase, people: PeopleFolder, make_people: Callable[..., PeopleFolder], tmp_path: Path
 ) -> None:

@@ -216,6 +216,68 @@ def test_the_loss_on_latents_may_be_added(task: Any, village: Any, base: FrozenB
     assert losses["latent"] > 0
 
 
+def test_training_people_without_a_lora_are_learnt_from_too(
+    village: Any,
+    base: FrozenBase,
+    people: PeopleFolder,
+    loop: Callable[..., Any],
+    settings: DitSettings,
+    make_town: Callable[..., Any],
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+) -> None:
+    few = make_town(tmp_path / "few", 8, village.corpus.layout, 0.05)
+    model = LaeModelSettings(
+        linear_path=True, networks=False, strides=(few.corpus.layout.size // 6,), channels=(8,), latent_channels=1
+    )
+    lae = train_lae(
+        few.corpus,
+        LaeSettings(model=model, loop=loop(steps=2, lr=1e-5)),
+        checkpoint=tmp_path / "lae",
+        base=base.name,
+        progress=False,
+    ).model
+    asked: list[str] = []
+    whole = EncodedPeople.__getitem__
+
+    def ask(self: EncodedPeople, place: int) -> Any:
+        asked.append(self._names[place])
+        return whole(self, place)
+
+    monkeypatch.setattr(EncodedPeople, "__getitem__", ask)
+    effect = settings.effect.model_copy(update={"teacher_share": 1.0, "latent_weight": 0.1})
+    chosen = settings.model_copy(update={"effect": effect})
+    trained = train_dit(
+        few.corpus,
+        lae,
+        village.features,
+        chosen,
+        checkpoint=tmp_path / "dit",
+        base=base,
+        people=people,
+        progress=False,
+    )
+    taught = [few.corpus.entries[place].identity for place in few.corpus.indices("train")]
+    others = [name for name in people.split("train") if name not in few.corpus.places]
+    assert set(asked) == {*taught, *others}
+    assert others
+    assert all(torch.tensor(log["latent"]).isfinite() for log in trained.effect_report.history)
+    assert not any(people.line(name)["split"] != "train" for name in asked), "nobody held out"
+
+
+def test_who_has_no_teacher_starts_from_a_run_of_the_models_own(
+    task: Any, village: Any, base: FrozenBase, settings: DitSettings
+) -> None:
+    with ManyLoras(base.unet, village.corpus.layout, 1.0) as loras:
+        made, batches = task(loras, teacher_share=1.0)
+        made._taught = 0
+        shown = show(batches[0], made._latents, made._features, made.transformer, settings, mix=False)
+        _, timesteps = made._noisy(batches[0], shown)
+        assert len(set(timesteps.tolist())) == 1, "one step of a run, not the teacher's anywhere"
+        losses = made(batches[0])
+    assert losses["latent"] == 0
+
+
 def test_a_compiled_base_trains_the_same(
     village: Any,
     lae: Any,

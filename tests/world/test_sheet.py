@@ -1,17 +1,15 @@
 from __future__ import annotations
 
-import io
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 import torch
 from PIL import Image
 
 from difflora.errors import BadFile, BadParameter
 from difflora.world import sheet
-from difflora.world.sheet import base_sheet, grid, render_sheet
+from difflora.world.sheet import base_sheet, render_sheet
 
 
 class FakePipeline:
@@ -31,18 +29,6 @@ def pipeline(monkeypatch: pytest.MonkeyPatch) -> FakePipeline:
     pipe = FakePipeline()
     monkeypatch.setattr(sheet, "load_base", lambda _: pipe)
     return pipe
-
-
-def test_grid_puts_pictures_in_their_places() -> None:
-    red, blue = torch.zeros(2, 3, 64, 64), torch.zeros(2, 3, 64, 64)
-    red[:, 0], blue[:, 2] = 1, 1
-    with Image.open(io.BytesIO(grid([red, blue], ["a red row", "a blue row"]))) as picture:
-        pixels = np.array(picture)
-    assert pixels.shape[2] == 3
-    right = pixels[:, -70]
-    assert (right == [255, 0, 0]).all(1).sum() >= 126
-    assert (right == [0, 0, 255]).all(1).sum() >= 126
-    assert (pixels[:, :200] == 0).any(), "the labels are written"
 
 
 def test_base_sheet_asks_for_every_prompt_and_is_seeded(tmp_path: Path, pipeline: FakePipeline) -> None:

@@ -1,0 +1,87 @@
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+import torch
+from rich.console import Console
+
+from difflora.evaluation.ladder import Ladder
+from difflora.evaluation.measure import Measured
+from difflora.evaluation.report import PAIRS, by_person, summarise
+from difflora.evaluation.settings import EvaluateSettings
+from difflora.evaluation.sheet import people_sheet
+from difflora.evaluation.subjects import Subject
+from difflora.evaluation.table import ladder_table, summary_lines
+
+LEVELS = {
+    "base": 0.0,
+    "other": 0.01,
+    "retrieval": 0.3,
+    "ridge": 0.32,
+    "mlp": 0.35,
+    "reconstruction": 0.42,
+    "generated": 0.45,
+    "teacher": 0.5,
+    "real": 0.8,
+}
+
+
+@pytest.fixture(scope="module")
+def ladder(make_subject: Callable[..., Subject]) -> Ladder:
+    generator = np.random.default_rng(0)
+    own = generator.normal(0, 0.05, 12)
+
+    def measured(level: float, real: bool = False) -> Measured:
+        noise = generator.normal(0, 0.01, (2, 12))
+        scores = {"face_sim": level + own + noise[0], "face_sim_independent": level / 2 + own + noise[1]}
+        scores["faces_found"] = np.ones(12)
+        if not real:
+            scores["agreement"] = np.full(12, 0.9)
+        return Measured(scores, torch.rand(12, 2, 3, 16, 16))
+
+    native = {name: measured(level, name == "real") for name, level in LEVELS.items()}
+    best = {name: measured(1.1 * level, name == "real") for name, level in LEVELS.items()}
+    subjects = [make_subject(f"p{number}", torch.eye(2)[0]) for number in range(12)]
+    strengths = {name: 1.25 for name in LEVELS if name not in ("base", "real")}
+    return Ladder(subjects, native, best, strengths, {}, {"sample": 0.1, "decode": 0.2})
+
+
+SETTINGS = EvaluateSettings(people=12, prompts=("a photo of {person}", "{person} on a beach"))
+
+
+def test_every_figure_is_where_it_is_looked_for(ladder: Ladder) -> None:
+    figures = json.loads(json.dumps(summarise(ladder, SETTINGS), allow_nan=False))
+    assert list(figures["methods"]) == list(LEVELS)
+    for name, level in LEVELS.items():
+        assert figures["methods_native"][name]["face_sim"]["mean"] == pytest.approx(level, abs=0.06)
+        row = figures["methods"][name]["face_sim"]
+        assert row["low"] < row["mean"] < row["high"]
+    assert "agreement" not in figures["methods"]["real"], "real pictures were not asked for anything"
+    for name in ("face_sim", "face_sim_independent"):
+        assert figures["fraction"][name]["mean"] == pytest.approx(0.9, abs=0.03)
+        assert figures["fraction_native"][name]["mean"] == pytest.approx(0.9, abs=0.05)
+    assert set(figures["paired"]) == {f"{one}_minus_{other}" for one, other in PAIRS}
+    assert figures["paired"]["generated_minus_retrieval"]["face_sim"]["low"] > 0.1
+    assert figures["paired"]["generated_minus_teacher"]["face_sim"]["high"] < 0
+
+
+def test_figures_a_person_can_be_compared_again(ladder: Ladder) -> None:
+    figures = by_person(ladder)
+    assert figures["people"] == [f"p{number}" for number in range(12)]
+    assert figures["best"]["teacher"]["face_sim"] == np.round(ladder.best["teacher"].scores["face_sim"], 4).tolist()
+
+
+def test_the_table_has_a_row_a_method(ladder: Ladder) -> None:
+    figures = summarise(ladder, SETTINGS)
+    console = Console(width=200, record=True, file=open("/dev/null", "w"))  # noqa: SIM115 - closed with the process
+    console.print(ladder_table(figures))
+    text = console.export_text()
+    assert all(name in text for name in LEVELS)
+    assert any("fraction" in line for line in summary_lines(figures))
+
+
+def test_the_sheet_is_a_picture(ladder: Ladder) -> None:
+    assert people_sheet(ladder, 2).startswith(b"\x89PNG")

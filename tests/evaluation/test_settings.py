@@ -1,0 +1,26 @@
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from difflora.errors import BadParameter
+from difflora.evaluation.settings import EvaluateSettings
+from difflora.models.settings import validated
+
+
+@pytest.mark.parametrize(
+    ("values", "said"),
+    [
+        ({"prompts": ["a photo"]}, "'a photo' does not say where the person is"),
+        ({"prompts": []}, "evaluate.prompts"),
+        ({"strengths": [1.5]}, "give 1.0 and others"),
+        ({"strengths": [1.0, -1.0]}, "give 1.0 and others"),
+        ({"people": 1}, "evaluate.people"),
+        ({"pictures": {"sampler": "euler"}}, "evaluate.pictures.sampler"),
+        ({"colour": 1}, "evaluate.colour"),
+    ],
+)
+def test_mistakes_name_their_key(values: dict[str, Any], said: str) -> None:
+    with pytest.raises(BadParameter, match=said):
+        validated(EvaluateSettings, {"prompts": ["{person}"], **values}, "evaluate")

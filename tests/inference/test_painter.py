@@ -1,0 +1,89 @@
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from diffusers import DPMSolverMultistepScheduler, StableDiffusionXLPipeline
+
+from difflora.corpus.base import FrozenBase
+from difflora.errors import BadParameter
+from difflora.inference.painter import Painter, PictureSettings, noise_seed
+from difflora.lora import LoraWeights
+
+PROMPTS = ["a photo of a man", "a woman on a beach", "a photo of a man"]
+SEEDS = [5, 6, 7]
+SETTINGS = PictureSettings(steps=3, guidance_scale=2.5, batch_size=2)
+
+
+def _diffusers(folder: Path, lora: Path | None = None, scale: float = 1.0, **arguments: Any) -> torch.Tensor:
+    """The same pictures by diffusers alone, one after the other."""
+    pipeline = StableDiffusionXLPipeline.from_pretrained(folder)
+    pipeline.set_progress_bar_config(disable=True)
+    if lora is not None:
+        pipeline.load_lora_weights(lora, adapter_name="person")
+        pipeline.set_adapters(["person"], [scale])
+    pictures = [
+        pipeline(
+            prompt,
+            num_inference_steps=3,
+            generator=torch.Generator().manual_seed(seed),
+            output_type="pt",
+            **{"guidance_scale": 2.5, **arguments},
+        ).images
+        for prompt, seed in zip(PROMPTS, SEEDS, strict=True)
+    ]
+    return torch.cat(pictures)
+
+
+@pytest.mark.parametrize("guidance_scale", [1.0, 2.5])
+def test_the_base_draws_what_diffusers_draws(base: FrozenBase, base_folder: Path, guidance_scale: float) -> None:
+    settings = SETTINGS.model_copy(update={"guidance_scale": guidance_scale})
+    with Painter(base, None, settings) as painter:
+        made = painter.paint(PROMPTS, SEEDS)
+    torch.testing.assert_close(made, _diffusers(base_folder, guidance_scale=guidance_scale), atol=2e-4, rtol=0)
+
+
+def test_a_lora_file_loaded_by_diffusers_gives_the_same_pictures(
+    base: FrozenBase, base_folder: Path, lora: LoraWeights, tmp_path: Path
+) -> None:
+    lora.save(tmp_path / "me.safetensors", torch.float32)
+    with Painter(base, lora.layout, SETTINGS) as painter:
+        plain = painter.paint(PROMPTS, SEEDS)
+        made = painter.paint(PROMPTS, SEEDS, lora, lora.scale)
+        flat = painter.paint(PROMPTS, SEEDS, lora.flat, lora.scale * lora.factor)
+        again = painter.paint(PROMPTS, SEEDS)
+    expected = _diffusers(base_folder, tmp_path / "me.safetensors", lora.scale)
+    torch.testing.assert_close(made, expected, atol=5e-4, rtol=0)
+    assert torch.equal(made, flat)
+    assert torch.equal(plain, again), "the base is pristine between calls"
+    assert (made - plain).abs().mean() > 0.01
+
+
+def test_a_picture_does_not_depend_on_its_company(base: FrozenBase) -> None:
+    with Painter(base, None, SETTINGS) as painter:
+        together, alone = painter.paint(PROMPTS, SEEDS), painter.paint(PROMPTS[1:2], SEEDS[1:2])
+    torch.testing.assert_close(together[1:2], alone, atol=2e-4, rtol=0)
+
+
+def test_dpm_solver_is_there_inside_and_gone_outside(base: FrozenBase) -> None:
+    own = base.pipeline.scheduler
+    with Painter(base, None, SETTINGS.model_copy(update={"sampler": "dpm++"})) as painter:
+        assert isinstance(base.pipeline.scheduler, DPMSolverMultistepScheduler)
+        assert painter.paint(PROMPTS[:1], SEEDS[:1]).isfinite().all()
+    assert base.pipeline.scheduler is own
+
+
+def test_mistakes_are_named(base: FrozenBase, lora: LoraWeights) -> None:
+    with Painter(base, None, SETTINGS) as painter:
+        with pytest.raises(BadParameter, match="1 prompts and 2 seeds"):
+            painter.paint(["a man"], [1, 2])
+        with pytest.raises(BadParameter, match="made without a LoRA layout"):
+            painter.paint(["a man"], [1], lora)
+
+
+def test_noise_is_a_function_of_what_it_is_for() -> None:
+    assert noise_seed(0, "anna", "a photo") == noise_seed(0, "anna", "a photo")
+    assert len({noise_seed(s, a, b) for s in (0, 1) for a in "ab" for b in "cd"}) == 8
+    assert noise_seed(0, "ab", "c") != noise_seed(0, "a", "bc")

@@ -1,0 +1,84 @@
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from difflora.errors import BadFile, BadParameter
+from difflora.stages.params import Params, load_params
+from difflora.stages.run import STAGES
+
+ROOT = Path(__file__).parents[2]
+
+
+def _change(values: dict[str, Any], key: str, value: Any) -> None:
+    *path, last = key.split(".")
+    for part in path:
+        values = values.setdefault(part, {})
+    values[last] = value
+
+
+def test_the_embedded_default_is_valid_and_a_preset() -> None:
+    params = load_params(ROOT / "params.yaml")
+    assert params.evaluate.people >= 32
+    assert len(params.evaluate.prompts) == 6
+    assert (ROOT / "presets" / "embedded.yaml").read_bytes() == (ROOT / "params.yaml").read_bytes()
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "presets").glob("*.yaml")), ids=lambda path: path.stem)
+def test_every_preset_is_valid(path: Path) -> None:
+    load_params(path)
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "said"),
+    [
+        ("identities.count", 0, "identities.count"),
+        ("identities.pictures.keep", 10_000, "keep is 10000"),
+        ("identities.pictures.references", 1, "references: give at least 2"),
+        ("corpus.dreambooth.rank", 0, "corpus.dreambooth.rank"),
+        ("corpus.colour", "red", "corpus.colour"),
+        ("lae.loop.lr", -1, "lae.loop.lr"),
+        ("dit.model.width", 7, "dit.model"),
+        ("dit.effect.loop.steps", "many", "dit.effect.loop.steps"),
+        ("evaluate.num_inference_steps", 100_000, "evaluate.num_inference_steps is 100000"),
+        ("register.num_inference_steps", 100_000, "register.num_inference_steps is 100000"),
+        ("models.base.name", "", "models.base.name"),
+        ("corpsu", {}, "corpsu"),
+    ],
+)
+def test_mistakes_name_file_and_key(key: str, value: Any, said: str, tmp_path: Path) -> None:
+    values = yaml.safe_load((ROOT / "params.yaml").read_text())
+    _change(values, key, value)
+    path = tmp_path / "params.yaml"
+    path.write_text(yaml.safe_dump(values))
+    with pytest.raises(BadParameter, match=said) as raised:
+        load_params(path)
+    assert str(path) in str(raised.value)
+
+
+@pytest.mark.parametrize(("text", "said"), [("a: [1", "not readable as YAML"), ("- 1", "holds no YAML mapping")])
+def test_what_is_no_mapping_is_refused(text: str, said: str, tmp_path: Path) -> None:
+    (tmp_path / "params.yaml").write_text(text)
+    with pytest.raises(BadFile, match=said):
+        load_params(tmp_path / "params.yaml")
+    with pytest.raises(BadFile, match="no such file"):
+        load_params(tmp_path / "none.yaml")
+
+
+def test_dvc_knows_every_step_and_its_sections() -> None:
+    stages = yaml.safe_load((ROOT / "dvc.yaml").read_text())["stages"]
+    assert tuple(stages) == STAGES
+    sections = set(Params.model_json_schema(by_alias=True)["properties"])
+    for name, stage in stages.items():
+        assert stage["cmd"] == f"difflora stage {name}"
+        assert {key.split(".")[0] for key in stage["params"]} <= sections
+        assert name in {key.split(".")[0] for key in stage["params"]}
+    made: set[str] = set()
+    for stage in stages.values():
+        for need in stage["deps"]:
+            assert need in made or (ROOT / need).exists(), f"{need} is made by no earlier step"
+        for out in (*stage.get("outs", []), *stage.get("metrics", []), *stage.get("plots", [])):
+            made.add(out if isinstance(out, str) else next(iter(out)))
