@@ -10,6 +10,7 @@ from typing import Annotated, NoReturn
 import typer
 
 from difflora.errors import DiffLoRAError
+from difflora.lora_commands import lora
 from difflora.world.commands import world
 
 app = typer.Typer(
@@ -23,6 +24,7 @@ app = typer.Typer(
     add_completion=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
+app.add_typer(lora, name="lora")
 app.add_typer(world, name="world")
 
 _UsageError: type[Exception] = typer.BadParameter.__bases__[0]  # typer does not hand on its name
