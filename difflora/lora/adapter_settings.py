@@ -104,10 +104,10 @@ def _check_targets(targets: Any, modules: Collection[str], where: str) -> None:
         except re.error as error:
             raise BadFile(f"{where}: target_modules is {targets!r}, no regular expression ({error})") from error
     elif isinstance(targets, list) and all(isinstance(target, str) for target in targets):
-        ends = set(targets)
+        ends, there = set(targets), set(modules)
         unnamed = [name for name in modules if ends.isdisjoint(_ends(name))]
         for target in targets:
-            if is_unet_module(target) and "." in target and target not in modules:
+            if is_unet_module(target) and "." in target and target not in there:
                 raise BadFile(f"{where}: target_modules names {target}, which the file has no tensors of; restore it")
     else:
         raise BadFile(f"{where}: target_modules is {targets!r}; it must be a list of names")

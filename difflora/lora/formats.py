@@ -84,17 +84,18 @@ class LoraFile:
         Raises:
             BadFile: if the settings cannot be read, do not fit the tensors, or are more than one rank and one alpha.
         """
-        where, names = str(self.path), dict.fromkeys(module.name for module in layout.modules)
+        where, names = str(self.path), [module.name for module in layout.modules]
         if self.format == "kohya":
             return kohya_keys.alpha_of(self.tensors, layout.rank, where)
+        prefix = find_prefix(self.tensors, where)
         found: dict[str, float] = {}
         if METADATA_KEY in self.metadata:
-            prefix = find_prefix(self.tensors, where)
             settings = read_adapter_metadata(self.metadata[METADATA_KEY], prefix, where)
             key = f"{where}: {METADATA_KEY}"
             found[key] = check_settings(settings, names, layout.rank, key)
         if self.format == "peft":
             beside = self.path.with_name(CONFIG_NAME)
+            names = [f"{prefix.removeprefix(PEFT_PREFIX)}{name}" for name in names]
             found[str(beside)] = check_settings(read_json(beside), names, layout.rank, str(beside))
         if len(set(found.values())) > 1:
             first, second = found.items()

@@ -88,11 +88,35 @@ def module_name(name: str, layers: int | None) -> str | None:
     return module.replace("#", number[0]) if module and number else module
 
 
+def ldm_name(name: str, layers: int) -> str:
+    """A module's dotted name in the original code, as checkpoints have it, by its dotted name in diffusers' UNet.
+
+    Args:
+        name: of a Linear or Conv2d of a UNet of Stable Diffusion.
+        layers: ``layers_per_block``.
+    """
+    if name in _OUTSIDE:
+        return _OUTSIDE[name]
+    if name.startswith("mid_block."):
+        _, part, layer, leaf = name.split(".", 3)
+        return f"middle_block.1.{leaf}" if part == "attentions" else f"middle_block.{2 * int(layer)}.{_RESNET[leaf]}"
+    block, level, part, layer, leaf = name.split(".", 4)
+    place = int(level) * (layers + 1) + (layers if part.endswith("samplers") else int(layer))
+    if part == "resnets":
+        leaf = f"0.{_RESNET[leaf]}"
+    elif part == "attentions":
+        leaf = f"1.{leaf}"
+    else:
+        # After a resnet and an attention: in SDXL, each up block with an upsampler has attention.
+        leaf = "0.op" if block == "down_blocks" else "2.conv"
+    return f"input_blocks.{place + 1}.{leaf}" if block == "down_blocks" else f"output_blocks.{place}.{leaf}"
+
+
 @cache
 def _kohya_names(layers: int | None) -> dict[str, str]:
     """Name in diffusers' UNet -> name in kohya's format; the number of a transformer block is a #."""
     names = _unet_names(_MOST if layers is None else layers)
-    return {name: (name if layers is None else _ldm_name(name, layers)).replace(".", "_") for name in names}
+    return {name: (name if layers is None else ldm_name(name, layers)).replace(".", "_") for name in names}
 
 
 @cache
@@ -111,22 +135,3 @@ def _unet_names(layers: int) -> Iterator[str]:
                 yield from (f"{block}_blocks.{level}.resnets.{layer}.{leaf}" for leaf in _RESNET)
                 yield from (f"{block}_blocks.{level}.attentions.{layer}.{leaf}" for leaf in _ATTENTION)
             yield f"{block}_blocks.{level}.{sampler}.0.conv"
-
-
-def _ldm_name(name: str, layers: int) -> str:
-    """A module's name in the original code."""
-    if name in _OUTSIDE:
-        return _OUTSIDE[name]
-    if name.startswith("mid_block."):
-        _, part, layer, leaf = name.split(".", 3)
-        return f"middle_block.1.{leaf}" if part == "attentions" else f"middle_block.{2 * int(layer)}.{_RESNET[leaf]}"
-    block, level, part, layer, leaf = name.split(".", 4)
-    place = int(level) * (layers + 1) + (layers if part.endswith("samplers") else int(layer))
-    if part == "resnets":
-        leaf = f"0.{_RESNET[leaf]}"
-    elif part == "attentions":
-        leaf = f"1.{leaf}"
-    else:
-        # After a resnet and an attention: in SDXL, each up block with an upsampler has attention.
-        leaf = "0.op" if block == "down_blocks" else "2.conv"
-    return f"input_blocks.{place + 1}.{leaf}" if block == "down_blocks" else f"output_blocks.{place}.{leaf}"

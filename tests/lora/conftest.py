@@ -7,7 +7,13 @@ from typing import Any
 
 import pytest
 import torch
-from diffusers import DDIMScheduler, StableDiffusionPipeline, StableDiffusionXLPipeline, UNet2DConditionModel
+from diffusers import (
+    AutoencoderKL,
+    DDIMScheduler,
+    StableDiffusionPipeline,
+    StableDiffusionXLPipeline,
+    UNet2DConditionModel,
+)
 from safetensors.torch import load_file, save_file
 
 from difflora.lora import BaseModelId, LoraLayout, LoraWeights
@@ -120,6 +126,22 @@ class Small:
         unet: UNet2DConditionModel = self.pipeline.unet
         return unet
 
+    def picture(self) -> torch.Tensor:
+        """What the pipeline draws in two steps, (1, 3, 32, 32)."""
+        embeds = {"prompt_embeds": self.inputs["encoder_hidden_states"][:1]}
+        if "added_cond_kwargs" in self.inputs:
+            embeds["pooled_prompt_embeds"] = self.inputs["added_cond_kwargs"]["text_embeds"][:1]
+        drawn: torch.Tensor = self.pipeline(
+            **embeds,
+            width=32,
+            height=32,
+            num_inference_steps=2,
+            guidance_scale=1.0,
+            generator=torch.Generator().manual_seed(0),
+            output_type="pt",
+        ).images
+        return drawn
+
 
 @pytest.fixture(scope="session")
 def small_unets() -> dict[str, UNet2DConditionModel]:
@@ -130,7 +152,14 @@ def small_unets() -> dict[str, UNet2DConditionModel]:
 @pytest.fixture(params=["xl", "sd1"])
 def small(request: pytest.FixtureRequest, small_unets: dict[str, UNet2DConditionModel]) -> Small:
     unet = copy.deepcopy(small_unets[request.param])
-    nothing = dict.fromkeys(("vae", "text_encoder", "tokenizer", "image_encoder", "feature_extractor"))
+    parts: dict[str, Any] = dict.fromkeys(("text_encoder", "tokenizer", "image_encoder", "feature_extractor"))
+    torch.manual_seed(6)
+    parts["vae"] = AutoencoderKL(
+        down_block_types=("DownEncoderBlock2D",) * 2,
+        up_block_types=("UpDecoderBlock2D",) * 2,
+        block_out_channels=(8, 8),
+        norm_num_groups=4,
+    )
     generator = torch.Generator().manual_seed(5)
     inputs: dict[str, Any] = {
         "sample": torch.randn(2, 4, 16, 16, generator=generator),
@@ -139,13 +168,13 @@ def small(request: pytest.FixtureRequest, small_unets: dict[str, UNet2DCondition
     }
     pipeline: Any
     if request.param == "xl":
-        nothing |= dict.fromkeys(("text_encoder_2", "tokenizer_2"))
-        pipeline = StableDiffusionXLPipeline(**nothing, unet=unet, scheduler=build_scheduler(), add_watermarker=False)
+        parts |= dict.fromkeys(("text_encoder_2", "tokenizer_2"))
+        pipeline = StableDiffusionXLPipeline(**parts, unet=unet, scheduler=build_scheduler(), add_watermarker=False)
         text = torch.randn(2, 16, generator=generator)
         inputs["added_cond_kwargs"] = {"text_embeds": text, "time_ids": torch.tensor([[64, 64, 0, 0, 64, 64]] * 2)}
     else:
         pipeline = StableDiffusionPipeline(
-            **nothing, unet=unet, scheduler=DDIMScheduler(steps_offset=1, clip_sample=False), safety_checker=None
+            **parts, unet=unet, scheduler=DDIMScheduler(steps_offset=1, clip_sample=False), safety_checker=None
         )
     layout = LoraLayout.from_unet(
         unet,

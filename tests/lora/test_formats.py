@@ -16,7 +16,7 @@ from safetensors.torch import load_file, save_file
 from difflora.errors import BadParameter
 from difflora.lora import LoraLayout, LoraMerger, LoraWeights
 from difflora.lora.formats import FORMATS, LoraFile, LoraFormat
-from difflora.lora.ldm_names import _ldm_name
+from difflora.lora.ldm_names import ldm_name
 
 DOWN, UP, ALPHA = ".lora_down.weight", ".lora_up.weight", ".alpha"
 
@@ -41,10 +41,11 @@ def output(unet: torch.nn.Module, inputs: dict[str, Any]) -> torch.Tensor:
 @pytest.mark.parametrize("lora_format", FORMATS)
 def test_other_loaders_draw_what_our_merge_draws(small: Any, tmp_path: Path, lora_format: LoraFormat) -> None:
     path = save(small.weights, tmp_path, lora_format)
+    small.pipeline.set_progress_bar_config(disable=True)
     base = output(small.unet, small.inputs)
     with LoraMerger(small.unet, small.weights.layout) as merger:
         merger.merge(LoraWeights.load(path))
-        expected = output(small.unet, small.inputs)
+        expected, picture = output(small.unet, small.inputs), small.picture()
     assert (expected - base).abs().max() > 0.01
     if lora_format == "peft":
         twin = copy.deepcopy(small.unet)
@@ -54,9 +55,11 @@ def test_other_loaders_draw_what_our_merge_draws(small: Any, tmp_path: Path, lor
         twin.load_lora_adapter(str(path), prefix="base_model.model", weight_name="adapter_model.safetensors")
         torch.testing.assert_close(output(twin, small.inputs), expected, rtol=1e-4, atol=1e-4)
     else:
+        assert (small.picture() - picture).abs().max() > 0.01
         small.pipeline.load_lora_weights(path)
         loaded = small.unet
     torch.testing.assert_close(output(loaded, small.inputs), expected, rtol=1e-4, atol=1e-4)
+    torch.testing.assert_close(small.picture(), picture, rtol=0, atol=1e-3)  # of 1: less than half a grey level
     changed = {
         name.removeprefix("base_model.model.") for name, part in loaded.named_modules() if hasattr(part, "lora_A")
     }
@@ -70,7 +73,7 @@ def test_comfyuis_arithmetic_gives_our_merge(small: Any, tmp_path: Path) -> None
     own = copy.deepcopy(small.unet)
     LoraMerger(own, small.weights.layout).merge(small.weights)
     for module in small.weights.layout.modules:
-        name = f"lora_unet_{(_ldm_name(module.name, 2) if xl else module.name).replace('.', '_')}"
+        name = f"lora_unet_{(ldm_name(module.name, 2) if xl else module.name).replace('.', '_')}"
         down, up, alpha = (tensors.pop(name + end) for end in (DOWN, UP, ALPHA))
         assert alpha.item() == 7.5
         weight = small.unet.get_submodule(module.name).weight
@@ -99,6 +102,17 @@ def test_round_trips_are_exact(small: Any, tmp_path: Path, dtype: torch.dtype) -
 def test_an_alpha_that_no_float32_holds_comes_back(small: Any, tmp_path: Path) -> None:
     odd = LoraWeights(small.weights.layout, small.weights.flat, None, alpha=0.1)
     assert LoraWeights.load(save(odd, tmp_path, "kohya")).alpha == 0.1
+
+
+def test_a_pipelines_adapter_in_pefts_names(small: Any, tmp_path: Path) -> None:
+    path = save(small.weights, tmp_path, "peft")
+    file, config = path / "adapter_model.safetensors", path / "adapter_config.json"
+    tensors = load_file(file)
+    save_file({key.replace("base_model.model.", "base_model.model.unet."): v for key, v in tensors.items()}, file)
+    settings = json.loads(config.read_text())
+    settings["target_modules"] = [f"unet.{name}" for name in settings["target_modules"]]
+    config.write_text(json.dumps(settings))
+    assert torch.equal(LoraWeights.load(path, small.weights.layout).flat, small.weights.flat)
 
 
 @pytest.mark.parametrize("lora_format", FORMATS)

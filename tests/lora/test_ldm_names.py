@@ -8,7 +8,7 @@ from diffusers.loaders.single_file_utils import convert_ldm_unet_checkpoint
 from difflora.errors import BadParameter
 from difflora.lora import LoraLayout, LoraModule
 from difflora.lora.architecture import SD1, SDXL, find_architecture
-from difflora.lora.ldm_names import _ldm_name, kohya_name, layers_per_block, module_name
+from difflora.lora.ldm_names import kohya_name, layers_per_block, ldm_name, module_name
 
 EVERYTHING = ["attention", "feed_forward", "projections", "convolutions", "time_emb_proj", "conv_in", "conv_out"]
 EMBEDDINGS = [f"{name}.linear_{number}" for name in ("time_embedding", "add_embedding") for number in (1, 2)]
@@ -17,7 +17,7 @@ EMBEDDINGS = [f"{name}.linear_{number}" for name in ("time_embedding", "add_embe
 def test_names_of_sdxl_are_those_of_the_original_checkpoint(sdxl: UNet2DConditionModel) -> None:
     modules = [module.name for module in LoraLayout.from_unet(sdxl, EVERYTHING + EMBEDDINGS, 1).modules]
     marked = {
-        f"model.diffusion_model.{_ldm_name(name, 2)}.{leaf}": torch.tensor(place)
+        f"model.diffusion_model.{ldm_name(name, 2)}.{leaf}": torch.tensor(place)
         for place, name in enumerate(modules)
         for leaf in ("weight", "bias")
     }
