@@ -13,6 +13,7 @@ from difflora.corpus.commands import corpus
 from difflora.errors import DiffLoRAError
 from difflora.identities.commands import identities
 from difflora.inference.commands import compare, generate, personalize
+from difflora.lora_commands import lora
 from difflora.stages.commands import figures, stage
 from difflora.world.commands import world
 
@@ -29,6 +30,7 @@ for command in (personalize, generate, compare, stage, figures):
     app.command()(command)
 app.add_typer(identities, name="identities")
 app.add_typer(corpus, name="corpus")
+app.add_typer(lora, name="lora")
 app.add_typer(world, name="world")
 
 _UsageError: type[Exception] = typer.BadParameter.__bases__[0]  # typer does not hand on its name

@@ -116,7 +116,7 @@ class Painter:
     def paint_people(
         self, prompts: Sequence[Sequence[str]], seeds: Sequence[Sequence[int]], rows: Tensor, scale: float = 1.0
     ) -> Tensor:
-        """Pictures of several people at once, each under the person's own LoRA: ``paint`` to rounding, in fewer batches.
+        """Pictures of several people at once, each under the person's own LoRA: ``paint`` to rounding.
 
         Args:
             prompts: K sentences of each of P people.
