@@ -50,7 +50,8 @@ def lora_linear(
     out, _ = op.lora_linear(
         base_out.reshape(len(x), rows, shape[-1]), x.reshape(len(x), rows, x.shape[-1]), lora_A, lora_B, index, scales
     )  # (N, T, m)
-    return out.view(shape)
+    made: Tensor = out.view(shape)
+    return made
 
 
 def _check(base_out: Tensor, x: Tensor, lora_A: Tensor, lora_B: Tensor, index: Tensor) -> None:
