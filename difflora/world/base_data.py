@@ -32,22 +32,28 @@ class BaseData:
     Attributes:
         latents: (N, C, 16, 16) float16, scaled to unit variance.
         boxes: (N, 4) float32, the faces' boxes in pixels.
+        landmarks: (N, 5, 2) float32, x and y of eyes, nose and mouth corners in pixels.
         ids: (N, K, L) int16 tokens of K captions a picture.
         empty: (L,) int64 tokens of the empty prompt.
     """
 
     latents: Tensor
     boxes: Tensor
+    landmarks: Tensor
     ids: Tensor
     empty: Tensor
 
-    def draw(self, count: int, dropout: float, generator: torch.Generator) -> tuple[Tensor, Tensor, Tensor]:
-        """Random pictures' latents (B, C, 16, 16), boxes (B, 4) and tokens (B, L) int64, some captions empty."""
+    def draw(self, count: int, dropout: float, generator: torch.Generator) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """Random pictures' latents (B, C, 16, 16), boxes (B, 4), landmarks (B, 5, 2) and tokens (B, L) int64.
+
+        Some captions are empty.
+        """
         rows = torch.randint(0, len(self.latents), (count,), generator=generator)
         which = torch.randint(0, self.ids.shape[1], (count,), generator=generator)
         ids = self.ids[rows, which].long()  # (B, L)
         dropped = torch.rand(count, generator=generator) < dropout
-        return self.latents[rows].float(), self.boxes[rows], torch.where(dropped[:, None], self.empty, ids)
+        tokens = torch.where(dropped[:, None], self.empty, ids)
+        return self.latents[rows].float(), self.boxes[rows], self.landmarks[rows], tokens
 
 
 @torch.no_grad()
@@ -73,7 +79,7 @@ def make_prompts(tokenizer: CLIPTokenizer, pool: Pool, captions_each: int = CAPT
 def make_data(vae: AutoencoderKL, tokenizer: CLIPTokenizer, pool: Pool, captions_each: int = CAPTIONS_EACH) -> BaseData:
     """Encodes a pool's pictures and draws their captions."""
     prompts = make_prompts(tokenizer, pool, captions_each)
-    return BaseData(make_latents(vae, pool), pool.boxes, prompts, token_ids(tokenizer, [""])[0])
+    return BaseData(make_latents(vae, pool), pool.boxes, pool.landmarks, prompts, token_ids(tokenizer, [""])[0])
 
 
 def cached_data(vae: AutoencoderKL, tokenizer: CLIPTokenizer, work: Path) -> BaseData:
@@ -81,7 +87,8 @@ def cached_data(vae: AutoencoderKL, tokenizer: CLIPTokenizer, work: Path) -> Bas
     pool = generic_pool(folder=work)
     weights = torch.cat([p.detach().flatten() for p in vae.parameters()]).numpy().tobytes()
     latents = _cached(work, "latents", weights, lambda: make_latents(vae, pool))
-    return BaseData(latents, pool.boxes, cached_prompts(tokenizer, pool, work), token_ids(tokenizer, [""])[0])
+    prompts = cached_prompts(tokenizer, pool, work)
+    return BaseData(latents, pool.boxes, pool.landmarks, prompts, token_ids(tokenizer, [""])[0])
 
 
 def cached_prompts(tokenizer: CLIPTokenizer, pool: Pool, work: Path) -> Tensor:
