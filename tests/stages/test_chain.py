@@ -36,7 +36,7 @@ def _report(root: Path, name: str) -> dict[str, Any]:
 
 def test_every_step_leaves_its_figures(chain: Path) -> None:
     assert _report(chain, "identities.json")["people"] == 12
-    assert _report(chain, "corpus.json")["people"] == 12
+    assert _report(chain, "corpus.json")["rows"] == 12
     assert _report(chain, "lae.json")["compression_ratio"] > 1
     assert _report(chain, "dit.json")["parameters"] > 0
     figures = _report(chain, "evaluation.json")
