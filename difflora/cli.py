@@ -14,6 +14,7 @@ from difflora.corpus.commands import corpus
 from difflora.errors import Busy, DiffLoRAError
 from difflora.identities.commands import identities
 from difflora.inference.commands import compare, generate, personalize
+from difflora.lora_commands import lora
 from difflora.stages.commands import doctor, figures, stage
 from difflora.stages.registry_commands import registry
 from difflora.world.commands import world
@@ -31,6 +32,7 @@ for command in (personalize, generate, compare, stage, figures, doctor):
     app.command()(command)
 app.add_typer(identities, name="identities")
 app.add_typer(corpus, name="corpus")
+app.add_typer(lora, name="lora")
 app.add_typer(registry, name="registry")
 app.add_typer(world, name="world")
 

@@ -16,6 +16,8 @@ from difflora.evaluation.subjects import Subject
 from difflora.inference.painter import Painter
 
 Array = np.ndarray[Any, np.dtype[np.float64]]
+_PEOPLE = 8
+"""People between two looks at the clock."""
 
 
 @dataclass(frozen=True)
@@ -61,15 +63,22 @@ class Scorer:
             subjects: P people.
             rows: (P, D) flat LoRAs; None for the base model alone.
         """
+        prompts, seeds = [one.prompts for one in subjects], [one.seeds for one in subjects]
         made, scores = [], []
-        for place, subject in enumerate(subjects):
-            lora = None if rows is None else rows[place]
-            pictures = self._painter.paint(subject.prompts, subject.seeds, lora, self._factor)  # (K, 3, H, W)
+        for start in range(0, len(subjects), _PEOPLE):
+            here = slice(start, start + _PEOPLE)
+            if rows is None:
+                flat = self._painter.paint(
+                    [word for person in prompts[here] for word in person], [seed for own in seeds[here] for seed in own]
+                )
+                pictures = flat.unflatten(0, (-1, len(prompts[0])))  # (P', K, 3, H, W)
+            else:
+                pictures = self._painter.paint_people(prompts[here], seeds[here], rows[here], self._factor)
             made.append(pictures)
-            scores.append(self._score(subject, pictures))
+            scores += [self._score(one, shown) for one, shown in zip(subjects[here], pictures, strict=True)]
             if self._on_picture is not None:
-                self._on_picture(len(pictures))
-        return Measured(_columns(scores), torch.stack(made))
+                self._on_picture(pictures.shape[0] * pictures.shape[1])
+        return Measured(_columns(scores), torch.cat(made))
 
     def real(self, subjects: Sequence[Subject], pictures: Sequence[Tensor]) -> Measured:
         """Scores pictures that show the person for certain, (K, 3, H, W) uint8 each: the ceiling."""

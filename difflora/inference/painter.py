@@ -13,6 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor
 
 from difflora.corpus.base import FrozenBase
+from difflora.corpus.many import ManyLoras
 from difflora.errors import BadParameter
 from difflora.lora import LoraLayout, LoraMerger, LoraWeights
 
@@ -51,7 +52,7 @@ class Painter:
     """
 
     def __init__(self, base: FrozenBase, layout: LoraLayout | None, settings: PictureSettings) -> None:
-        self._base, self._settings = base, settings
+        self._base, self._layout, self._settings = base, layout, settings
         self._merger = LoraMerger(base.unet, layout) if layout is not None else None
         self._embeddings: dict[str, tuple[Tensor, Tensor | None]] = {}
         pipeline = base.pipeline
@@ -109,6 +110,48 @@ class Painter:
         finally:
             if self._merger is not None:
                 self._merger.restore()
+        return torch.cat(parts)
+
+    @torch.no_grad()
+    def paint_people(
+        self, prompts: Sequence[Sequence[str]], seeds: Sequence[Sequence[int]], rows: Tensor, scale: float = 1.0
+    ) -> Tensor:
+        """Pictures of several people at once, each under the person's own LoRA: ``paint`` to rounding.
+
+        Args:
+            prompts: K sentences of each of P people.
+            seeds: K seeds of each.
+            rows: (P, D) flat LoRAs.
+            scale: how strongly they are applied, times alpha / rank.
+
+        Returns:
+            (P, K, 3, H, W) float32 in [0, 1], on the CPU.
+
+        Raises:
+            BadParameter: if the numbers differ, or the LoRAs do not fit the base.
+        """
+        each = {len(one) for one in (*prompts, *seeds)}
+        if len(each) != 1 or 0 in each or not len(prompts) == len(seeds) == len(rows):
+            raise BadParameter(
+                f"prompts of {len(prompts)} people, seeds of {len(seeds)}, LoRAs of {len(rows)}: give as many of each"
+            )
+        if self._layout is None:
+            raise BadParameter("this painter was made without a LoRA layout: give one to apply LoRAs")
+        self._layout.check(rows)
+        count = each.pop()
+        at_once = max(1, self._settings.batch_size // count)
+        flat = rows.to(self._base.device, torch.float32)
+        parts = []
+        with ManyLoras(self._base.unet, self._layout, scale) as loras:
+            for start in range(0, len(rows), at_once):
+                here = slice(start, start + at_once)
+                part = flat[here]
+                # Under guidance the pipeline asks for everyone's unconditional half first, then for the other.
+                loras.set(part.repeat(2, 1) if self._settings.guidance_scale > 1 else part)
+                made = self._batch(
+                    [one for person in prompts[here] for one in person], [one for own in seeds[here] for one in own]
+                )
+                parts.append(made.unflatten(0, (len(part), count)))
         return torch.cat(parts)
 
     def _batch(self, prompts: Sequence[str], seeds: Sequence[int]) -> Tensor:

@@ -1,4 +1,4 @@
-"""A LoRA with all that is needed to use it, and its file, which diffusers reads as its own."""
+"""A LoRA with all that is needed to use it, and its file, which diffusers, peft or ComfyUI read as their own."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ import torch
 from torch import Tensor
 
 from difflora.errors import BadFile, BadParameter
-from difflora.files import load_safetensors, write_atomic
 from difflora.lora.base_model import BaseModelId
-from difflora.lora.header import Header, checksums, foreign_alpha, read_header, read_metadata, to_bytes, to_metadata
+from difflora.lora.formats import LoraFile, LoraFormat, check_target, store, to_tensors
+from difflora.lora.header import Header, checksums, read_header
 from difflora.lora.layout import LoraLayout
-from difflora.lora.peft_keys import DTYPES, check_pairs, from_keys, infer_layout, key_B, to_keys
+from difflora.lora.modelspec import trigger_of
+from difflora.lora.pairs import DTYPES, check_pairs, infer_layout
 
-SUFFIX = ".safetensors"
 MOST_CHANGE = 10.0
 """The largest root mean square that a module's alpha / rank * B A may have; weights of base models are far below 1."""
 MOST_SCALE = 100.0
@@ -68,20 +68,21 @@ class LoraWeights:
         """Name of a module -> ``lora_A`` (r, n) and ``lora_B`` (m, r), views of ``flat``."""
         return self.layout.views(self.flat)
 
-    def save(self, path: str | Path, dtype: torch.dtype = torch.float16) -> None:
-        """Writes one file that ``pipe.load_lora_weights(path)`` reads, with our record in its header; atomic.
+    def save(self, path: str | Path, dtype: torch.dtype = torch.float16, lora_format: LoraFormat = "diffusers") -> None:
+        """Writes one file, or peft's folder, with our record in its header; atomic.
 
         Args:
-            path: ends in ``.safetensors``.
+            path: ends in ``.safetensors``; for peft a folder, new or of an older adapter.
             dtype: float16 or float32.
+            lora_format: ``diffusers`` for ``pipe.load_lora_weights(path)``; ``peft`` for
+                ``PeftModel.from_pretrained(unet, path)``; ``kohya`` for ComfyUI and others, which diffusers reads too.
 
         Raises:
-            BadParameter: if the path or dtype is another, a number does not fit the dtype, or the LoRA is so strong
-                that ``load`` would refuse it.
+            BadParameter: if the path or dtype is another, a number does not fit the dtype, the LoRA is so strong that
+                ``load`` would refuse it, or kohya's format has no names for its modules.
         """
         path = Path(path)
-        if path.suffix != SUFFIX:
-            raise BadParameter(f"{path}: a LoRA file ends in {SUFFIX}, or diffusers does not find it")
+        check_target(path, lora_format)
         if dtype not in (torch.float16, torch.float32):
             raise BadParameter(f"{path}: dtype is {dtype}; a LoRA is stored as torch.float16 or torch.float32")
         flat = self.flat.detach().to("cpu", dtype)
@@ -89,7 +90,10 @@ class LoraWeights:
             raise BadParameter(f"{path}: the LoRA has numbers too large for {dtype}; store it as torch.float32")
         if module := _too_strong(self.layout, flat, self.factor):
             raise BadParameter(f"{path}: {module} changes its weight by more than {MOST_CHANGE} (rms); not stored")
-        tensors = to_keys(flat, self.layout)
+        try:
+            tensors = to_tensors(lora_format, flat, self.layout, self.alpha)
+        except BadParameter as error:
+            raise BadParameter(f"{path}: {error}") from error
         header = Header(
             base=self.base,
             layout=self.layout.to_json(),
@@ -101,14 +105,14 @@ class LoraWeights:
             provenance=dict(self.provenance),
             checksums=checksums(tensors),
         )
-        write_atomic(path, to_bytes(tensors, to_metadata(header, self.layout)))
+        store(path, lora_format, tensors, header, self.layout)
 
     @classmethod
     def load(cls, path: str | Path, layout: LoraLayout | None = None, base: BaseModelId | None = None) -> LoraWeights:
-        """Reads a LoRA file of ours, diffusers' or peft's, and validates all of it.
+        """Reads a LoRA in diffusers', peft's or kohya's format, ours or others', and validates all of it.
 
         Args:
-            path: a safetensors file.
+            path: a safetensors file, or the folder of a peft adapter; the content tells the format.
             layout: what it must hold; None for what it says itself or, in a file of others, what its shapes tell, with
                 the modules in natural order of their names, not in the UNet's.
             base: the base it must belong to; a file of others does not tell, so it is then taken at its word.
@@ -119,47 +123,55 @@ class LoraWeights:
         Raises:
             BadFile: naming the key, if the file is unreadable; a key is missing, alone, unknown, misshapen, not
                 floating, not finite, or (in our files) changed or swapped since it was written; the layout or base is
-                another; or the change of a weight is absurdly large.
+                another; alpha is not that of our record; or the change of a weight is absurdly large.
         """
-        path = Path(path)
-        stored = load_safetensors(path)
-        metadata = read_metadata(path)
-        pairs, prefix = from_keys(stored, str(path))
-        found = read_header(metadata, str(path))
-        own = found[1] if found else layout or infer_layout(pairs, prefix, str(path))
-        if layout is not None and own.digest != layout.digest:
-            raise BadFile(f"{path}: made for LoRA layout {own.digest} where {layout.digest} is needed")
-        check_pairs(pairs, own, prefix, str(path))
+        file = LoraFile.open(path)
+        where = str(file.path)
+        found = read_header(file.metadata, where)
         header = found[0] if found else None
+        told = found[1] if found else layout
+        pairs = file.pairs(told)
+        own = told or infer_layout(pairs, where)
+        if layout is not None and own.digest != layout.digest:
+            raise BadFile(f"{where}: made for LoRA layout {own.digest} where {layout.digest} is needed")
+        check_pairs(pairs, own, where)
         if base and header and header.base and (difference := header.base.difference(base)):
-            raise BadFile(f"{path}: made for {difference}")
-        _check_numbers(stored, header, path)
-        dtypes = {tensor.dtype for tensor in stored.values()}
+            raise BadFile(f"{where}: made for {difference}")
+        _check_numbers(file.tensors, header, where)
+        dtypes = {tensor.dtype for pair in pairs.tensors.values() for tensor in pair}
         dtype = dtypes.pop() if len(dtypes) == 1 else torch.float32
-        flat = own.flatten({name: (lora_A.to(dtype), lora_B.to(dtype)) for name, (lora_A, lora_B) in pairs.items()})
-        alpha = header.alpha if header else foreign_alpha(metadata, prefix, own.rank, path)
+        flat = own.flatten({name: (one.to(dtype), two.to(dtype)) for name, (one, two) in pairs.tensors.items()})
+        read_alpha = file.alpha(own)
+        alpha = header.alpha if header else read_alpha
         if module := _too_strong(own, flat, alpha / own.rank):
-            key = key_B(module, prefix)
+            down, up = pairs.keys(module)
             raise BadFile(
-                f"{path}: {key} times its lora_A changes the weight by more than {MOST_CHANGE} (rms): no LoRA"
+                f"{where}: {up} times its {down.split('.')[-2]} changes the weight by more than {MOST_CHANGE} (rms): "
+                "no LoRA"
             )
+        # kohya's is a float32.
+        if not math.isclose(alpha, read_alpha, rel_tol=1e-6):
+            raise BadFile(f"{where}: its readers take alpha for {read_alpha:g} where {alpha:g} was written; restore it")
         try:
             if header is None:
-                return cls(own, flat, base, alpha)
+                return cls(own, flat, base, alpha, trigger_prompt=trigger_of(file.metadata))
             return cls(own, flat, header.base or base, alpha, header.scale, header.trigger_prompt, header.provenance)
         except BadParameter as error:
-            raise BadFile(f"{path}: {error}") from error
+            raise BadFile(f"{where}: {error}") from error
 
 
-def _check_numbers(stored: Mapping[str, Tensor], header: Header | None, path: Path) -> None:
+def _check_numbers(stored: Mapping[str, Tensor], header: Header | None, where: str) -> None:
     """Raises BadFile, naming the key, where a number is not finite or a tensor is not the one that was written."""
     for key, tensor in stored.items():
         if not torch.isfinite(tensor).all():
-            raise BadFile(f"{path}: {key} holds NaN or Inf; the LoRA's training went wrong, make it again")
+            raise BadFile(f"{where}: {key} holds NaN or Inf; the LoRA's training went wrong, make it again")
     if header:
+        for key in header.checksums:
+            if key not in stored:
+                raise BadFile(f"{where}: {key} is missing; restore the file")
         for key, checksum in checksums(stored).items():
             if header.checksums.get(key) != checksum:
-                raise BadFile(f"{path}: {key} is not the tensor that was written under this name; restore the file")
+                raise BadFile(f"{where}: {key} is not the tensor that was written under this name; restore the file")
 
 
 def _too_strong(layout: LoraLayout, flat: Tensor, factor: float) -> str | None:

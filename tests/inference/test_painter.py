@@ -67,6 +67,20 @@ def test_a_picture_does_not_depend_on_its_company(base: FrozenBase) -> None:
     torch.testing.assert_close(together[1:2], alone, atol=2e-4, rtol=0)
 
 
+@pytest.mark.parametrize("guidance_scale", [1.0, 2.5])
+def test_many_people_at_once_are_as_one_by_one(base: FrozenBase, lora: LoraWeights, guidance_scale: float) -> None:
+    settings = SETTINGS.model_copy(update={"guidance_scale": guidance_scale, "batch_size": 4})
+    rows = torch.stack([lora.flat, -0.5 * lora.flat, 0 * lora.flat])
+    prompts = [["a man", "a woman on a beach"], ["a man", "a man in a city"], ["a woman", "a man"]]
+    seeds = [[1, 2], [3, 4], [5, 6]]
+    with Painter(base, lora.layout, settings) as painter:
+        together = painter.paint_people(prompts, seeds, rows, 1.3)
+        alone = [painter.paint(*one, 1.3) for one in zip(prompts, seeds, rows, strict=True)]
+    assert together.shape[:2] == (3, 2)
+    torch.testing.assert_close(together, torch.stack(alone), atol=5e-4, rtol=0)
+    assert not any(module._forward_hooks for module in base.unet.modules())
+
+
 def test_dpm_solver_is_there_inside_and_gone_outside(base: FrozenBase) -> None:
     own = base.pipeline.scheduler
     with Painter(base, None, SETTINGS.model_copy(update={"sampler": "dpm++"})) as painter:
@@ -81,6 +95,10 @@ def test_mistakes_are_named(base: FrozenBase, lora: LoraWeights) -> None:
             painter.paint(["a man"], [1, 2])
         with pytest.raises(BadParameter, match="made without a LoRA layout"):
             painter.paint(["a man"], [1], lora)
+        with pytest.raises(BadParameter, match="made without a LoRA layout"):
+            painter.paint_people([["a man"]], [[1]], lora.flat[None])
+        with pytest.raises(BadParameter, match="prompts of 1 people, seeds of 1, LoRAs of 2"):
+            painter.paint_people([["a man"]], [[1]], lora.flat.repeat(2, 1))
 
 
 def test_noise_is_a_function_of_what_it_is_for() -> None:

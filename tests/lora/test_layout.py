@@ -45,6 +45,13 @@ def test_sdxl_as_counted(sdxl: UNet2DConditionModel, targets: list[str], count: 
     assert LoraLayout.from_unet(sdxl, targets, 4).size == 4 * size
 
 
+def test_sd15_as_counted(sd15: UNet2DConditionModel) -> None:
+    assert sum(parameter.numel() for parameter in sd15.parameters()) == 859_520_964
+    layout = LoraLayout.from_unet(sd15, ["attention"], 1)
+    assert len(layout.modules) == 16 * 8
+    assert layout.size == 199_296
+
+
 def test_sdxl_shapes(sdxl: UNet2DConditionModel) -> None:
     shapes = LoraLayout.from_unet(sdxl, ["attention"], 4).by_shape
     assert {shape: len(names) for shape, names in shapes.items()} == {

@@ -64,7 +64,7 @@ SILENT = {
         rf"{FIRST_B} times its lora_A changes the weight by more than 10\.0",
     ),
     "dora": (lambda t: t | {FIRST.replace("A.weight", "magnitude"): torch.ones(3)}, "is neither a lora_A.weight nor"),
-    "kohya": (lambda t: {"lora_unet_down_blocks_0_x.lora_down.weight": torch.ones(3, 3)}, "kohya's format"),
+    "mixed": (lambda t: t | {"lora_unet_mid_block_x.alpha": torch.ones(())}, "belongs to no UNet, whose keys start"),
 }
 
 
