@@ -7,6 +7,7 @@ import os
 import shutil
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 from typing import Any
@@ -233,6 +234,43 @@ def test_a_corpus_shared_out_and_a_stage_killed_by_its_flow_end_in_the_same_byte
     again = _dvc(repository, "repro", "-s", "lae")
     assert again.returncode == 0, again.stdout + again.stderr
     _same(repository / "models" / "lae", whole / "models" / "lae")
+
+
+@pytest.mark.timeout(600)
+def test_two_ray_workers_one_killed_end_in_the_same_bytes(repository: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("prefect_ray")
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    monkeypatch.setenv("PYTHONPATH", _values()["PYTHONPATH"] + os.pathsep + os.environ.get("PYTHONPATH", ""))
+    values = yaml.safe_load((repository / "params.yaml").read_text())
+    values["corpus"]["people_at_once"] = 2
+    (repository / "params.yaml").write_text(yaml.safe_dump(values))
+    assert _dvc(repository, "repro", "-s", "identities").returncode == 0
+    whole = repository.parent / "whole"
+    shutil.copytree(repository, whole)
+    assert _dvc(whole, "repro", "-s", "corpus").returncode == 0
+    killed: list[int] = []
+    killer = threading.Thread(target=_kill_a_ray_worker, args=(repository, killed), daemon=True)
+    killer.start()
+    text = corpus(root=repository, runner="ray", workers=2)
+    assert killed, "no worker could be killed in time"
+    assert "6 batches were missing; shared out over 2 workers" in text
+    _same(repository / "data" / "corpus", whole / "data" / "corpus")
+
+
+def _kill_a_ray_worker(root: Path, killed: list[int]) -> None:
+    """Kills the Ray worker that a part's process hangs on, as soon as there is a first batch."""
+    import psutil
+
+    until = time.monotonic() + 300
+    while time.monotonic() < until and not list((root / "data" / "parts").glob("*.safetensors")):
+        time.sleep(0.01)
+    for process in psutil.process_iter(["pid", "cmdline"]):
+        if "flows.leash" in (process.info["cmdline"] or []) and process.cwd() == str(root):
+            parent = process.parent()
+            if parent is not None:
+                killed.append(parent.pid)
+                parent.kill()
+                return
 
 
 KILLED = """
