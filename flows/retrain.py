@@ -22,7 +22,7 @@ _LINE = re.compile(r"^continue_from:.*$", re.MULTILINE)
 def look(root: Path) -> tuple[list[str], dict[str, str]]:
     """Whoever of ``data/incoming`` is new, and why others are refused."""
     from difflora.corpus.lines import read_lines
-    from difflora.identities.incoming import new_people
+    from difflora.identities.consent import new_people
 
     listed = read_lines(root / "data" / "people" / "people.jsonl")
     found, refused = new_people(root / "data" / "incoming", {str(line["identity"]) for line in listed})

@@ -13,11 +13,12 @@ from difflora.errors import BadFile
 from difflora.files import sha256_file
 from difflora.folders import read_json
 from difflora.manifest import NAME, check_manifest
-from difflora.stages.params import Params
 
 if TYPE_CHECKING:
     from mlflow.entities.model_registry import ModelVersion
     from mlflow.models import ModelSignature
+
+    from difflora.stages.params import Params
 
 VERSION, MANIFEST, PROTOCOL = "difflora.version", "difflora.manifest_sha256", "difflora.protocol"
 FILES = "difflora.files_sha256"

@@ -11,7 +11,7 @@ import yaml
 from pydantic import BaseModel, ConfigDict
 
 from difflora.errors import BadFile, BadParameter
-from difflora.models.settings import validated
+from difflora.validation import validated
 
 
 class _Section(BaseModel):

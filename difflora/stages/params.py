@@ -12,8 +12,8 @@ from difflora.corpus.settings import DreamBoothSettings
 from difflora.errors import BadFile
 from difflora.evaluation.settings import EvaluateSettings
 from difflora.identities.build import IdentitySettings
-from difflora.models.settings import validated
 from difflora.training import DitSettings, LaeSettings
+from difflora.validation import validated
 
 
 class _Section(BaseModel):

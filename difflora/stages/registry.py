@@ -22,12 +22,13 @@ from difflora.manifest import check_manifest
 from difflora.stages.candidate import FIGURES, FILES, MANIFEST, PEOPLE, PROTOCOL, VERSION, fetch, log_model, tags_of
 from difflora.stages.gate import Gate, Verdict, judge
 from difflora.stages.locks import alone
-from difflora.stages.params import Params
 from difflora.stages.store import SWITCH, open_client, tracking_uri
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
     from mlflow.entities.model_registry import ModelVersion
+
+    from difflora.stages.params import Params
 
 logger = logging.getLogger(__name__)
 

@@ -6,9 +6,7 @@ import importlib
 from pathlib import Path
 
 from difflora.errors import BadParameter
-from difflora.stages.params import load_params, section_of
 from difflora.stages.tracking import track
-from difflora.stages.workspace import Workspace
 
 STAGES = ("identities", "corpus", "lae", "dit", "evaluate", "register")
 """The chain, in order."""
@@ -27,6 +25,9 @@ def run_stage(name: str, params: str | Path = "params.yaml") -> None:
     """
     if name not in STAGES:
         raise BadParameter(f"no step is named {name!r}; there are: {', '.join(STAGES)}")
+    from difflora.stages.params import load_params, section_of
+    from difflora.stages.workspace import Workspace
+
     path = Path(params)
     workspace = Workspace(path.parent, load_params(path))
     with track(workspace.root, name, section_of(workspace.params, name)) as tracker:

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from difflora.errors import BadFile
-from difflora.identities.incoming import new_people, read_record
+from difflora.identities.consent import new_people, read_record
 
 RECORD = {"identity": "v-1", "source": "sent", "licence": "form 3", "date": "2026-01-02", "pictures": ["a.jpg"]}
 
