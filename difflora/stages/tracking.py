@@ -1,7 +1,7 @@
 """A stage's run in MLflow: parameters, curves, figures, where it came from.
 
 What is logged goes through an outbox: when the server goes away in the middle of a stage, the stage works on, and what
-could not be sent waits in ``data/runs/NAME.json`` for the next stage of the workspace to send. A stage that was killed
+could not be sent waits in ``data/runs/NAME-RUN.json`` for the next stage of the workspace to send. A stage that was killed
 goes on in its own run.
 """
 
@@ -153,16 +153,16 @@ def track(root: Path, stage: str, section: Mapping[str, Any]) -> Iterator[Tracke
     finally:
         monitor.finish()
         outbox.add(["end", status])
-        if outbox.send(at_once=True):
-            place.unlink(missing_ok=True)
-        else:
-            write_json(place, {"uri": uri, "run_id": run_id, "digest": digest, "done": True, "events": outbox.events})
+        if not outbox.send(at_once=True):
+            kept = _waiting(root, f"{stage}-{run_id}")
+            write_json(kept, {"uri": uri, "run_id": run_id, "done": True, "events": outbox.events})
             logger.warning(
                 "%s: the tracking server is away; what %s did is kept in %s and sent by the next stage",
                 without_password(uri),
                 stage,
-                place,
+                kept,
             )
+        place.unlink(missing_ok=True)
     write_json(run_file(root, stage), {"run_id": run_id, "experiment_id": experiment})
 
 
@@ -209,12 +209,8 @@ def end_chain(root: Path, run_id: str, status: str) -> None:
     """
     uri = str(tracking_uri(root))
     place = _waiting(root, f"chain-{run_id}")
-    kept = {"uri": uri, "run_id": run_id, "digest": "", "done": True, "events": [["end", status]]}
-    write_json(place, kept)
-    try:
-        send_left(root)
-    except DiffLoRAError as error:
-        logger.warning("%s", error)
+    write_json(place, {"uri": uri, "run_id": run_id, "done": True, "events": [["end", status]]})
+    send_left(root)
 
 
 def send_left(root: Path) -> int:
@@ -224,7 +220,12 @@ def send_left(root: Path) -> int:
         kept = read_json(place)
         if not kept.get("done"):
             continue
-        outbox = Outbox(open_client(root, str(kept["uri"])), str(kept["run_id"]))
+        try:
+            client = open_client(root, str(kept["uri"]))
+        except DiffLoRAError as error:
+            logger.warning("%s: still cannot be sent: %s", place, error)
+            continue
+        outbox = Outbox(client, str(kept["run_id"]))
         outbox.add(*kept["events"])
         if outbox.send(at_once=True):
             place.unlink()
@@ -250,8 +251,6 @@ def _unfinished(client: Any, place: Path, digest: str) -> str | None:
     if not place.exists():
         return None
     kept = read_json(place)
-    if kept.get("done"):
-        return None
     try:
         status = client.get_run(kept["run_id"]).info.status
         if status != "RUNNING":

@@ -274,7 +274,7 @@ def test_what_could_not_be_sent_is_sent_later(tracked: Path, monkeypatch: pytest
     with track(tracked, "lae", {"a": {"b": 1}}) as tracker:
         away.set()
         tracker.curve("lae")(1, {"loss": 2.0})
-    assert (tracked / "data" / "runs" / "lae.json").exists()
+    assert [path.name for path in (tracked / "data" / "runs").iterdir()] == [f"lae-{tracker.run_id}.json"]
     away.clear()
     assert send_left(tracked) == 1
     run = Registry(tracked).client.get_run(str(tracker.run_id))
