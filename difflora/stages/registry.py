@@ -16,13 +16,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from difflora.errors import BadParameter
+from difflora.errors import BadParameter, DiffLoRAError
 from difflora.folders import read_json, whole_folder
 from difflora.manifest import check_manifest
 from difflora.stages.candidate import FIGURES, FILES, MANIFEST, PEOPLE, PROTOCOL, VERSION, fetch, log_model, tags_of
 from difflora.stages.gate import Gate, Verdict, judge
 from difflora.stages.locks import alone
-from difflora.stages.store import SWITCH, open_client, tracking_uri
+from difflora.stages.store import SWITCH, check_server, open_client, tracking_uri, without_password
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -71,6 +71,7 @@ class Registry:
         uri = tracking_uri(root)
         if uri is None:
             raise BadParameter(f"there is no registry: install the extra `pipeline`, and do not set {SWITCH}=off")
+        self._uri = uri
         self.client: MlflowClient = open_client(root, uri)
 
     def versions(self, name: str = MODEL) -> list[ModelVersion]:
@@ -195,8 +196,16 @@ class Registry:
 
     @contextmanager
     def _alone(self) -> Iterator[None]:
+        """Nobody else of this workspace changes the registry; a server that goes away meanwhile is said to be."""
+        from mlflow.exceptions import MlflowException
+
         with alone(self.root / "mlruns" / "registry.lock", "the registry"):
-            yield
+            try:
+                yield
+            except MlflowException as error:
+                check_server(self._uri)
+                said = str(error).strip().splitlines()[0]
+                raise DiffLoRAError(f"{without_password(self._uri)}: MLflow refused ({said}); read its log") from error
 
     def _candidate(self, version: str | None) -> ModelVersion:
         found = self.versions(CANDIDATES)

@@ -1,8 +1,8 @@
 """A stage's run in MLflow: parameters, curves, figures, where it came from.
 
 What is logged goes through an outbox: when the server goes away in the middle of a stage, the stage works on, and what
-could not be sent waits in ``data/runs/NAME-RUN.json`` for the next stage of the workspace to send. A stage that was killed
-goes on in its own run.
+could not be sent waits in ``data/runs/NAME-RUN.json`` for the next stage of the workspace to send. A stage that was
+killed goes on in its own run.
 """
 
 from __future__ import annotations
