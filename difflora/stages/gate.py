@@ -96,7 +96,8 @@ def judge(
     Raises:
         BadParameter: if the two are not of the same people.
     """
-    faults, passes = [], []
+    faults: list[str] = []
+    passes: list[str] = []
     for name, bounds in gate.thresholds.items():
         value = _figure(figures, name)
         fault = "is not among the figures" if value is None else bounds.fault(value)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 from pathlib import Path
+from typing import Any
 
 import yaml
 
@@ -34,7 +35,7 @@ def input_hashes(root: Path, stage: str) -> dict[str, str]:
     return {path: made[path] for path in needs if path in made}
 
 
-def _mapping(path: Path) -> dict[str, dict[str, dict[str, list[dict[str, str]]]]]:
+def _mapping(path: Path) -> dict[str, Any]:
     try:
         value = yaml.safe_load(path.read_text())
     except (OSError, yaml.YAMLError):

@@ -132,7 +132,7 @@ class Registry:
         """
         with self._alone(), tempfile.TemporaryDirectory() as place:
             candidate, champion = self._candidate(version), self.champion()
-            label = f"{candidate.name} version {candidate.version} ({candidate.tags.get(VERSION)})"
+            label = _name(candidate)
             files = fetch(candidate, _folder(place, "candidate"))
             if champion is not None and champion.tags.get(MANIFEST) == candidate.tags.get(MANIFEST):
                 return Promotion(True, label, _name(champion), Verdict(True, ["it is the champion already"]))
@@ -141,7 +141,7 @@ class Registry:
                 people = self._people_of(champion, candidate, measured, _folder(place, "champion"))
             verdict = judge(gate, read_json(files / FIGURES), read_json(files / PEOPLE), people)
             if not verdict.passed and not force:
-                return Promotion(False, label, _name(champion), verdict)
+                return Promotion(False, label, _name(champion) if champion else None, verdict)
             copied = self._same(MODEL, candidate.tags)
             if copied is None:
                 copied = self.client.copy_model_version(f"models:/{candidate.name}/{candidate.version}", MODEL)
@@ -255,8 +255,8 @@ class Registry:
                 raise
 
 
-def _name(version: ModelVersion | None) -> str | None:
-    return None if version is None else f"{version.name} version {version.version} ({version.tags.get(VERSION)})"
+def _name(version: ModelVersion) -> str:
+    return f"{version.name} version {version.version} ({version.tags.get(VERSION)})"
 
 
 def _folder(place: str, name: str) -> Path:
