@@ -55,7 +55,12 @@ def log_model(client: Any, run_id: str, model: Path, reports: Path) -> tuple[str
         run_id: of the run.
         model: the pipeline's folder.
         reports: the folder of its figures.
+
+    Raises:
+        BadFile: if the model's code is not there.
     """
+    if not CODE.is_file():
+        raise BadFile(f"{CODE}: no such file; register from a clone of the repository, installed by `pip install -e .`")
     from mlflow import pyfunc
 
     with tempfile.TemporaryDirectory() as made:
