@@ -14,6 +14,7 @@ from torch import nn
 from difflora.errors import BadFile, BadParameter
 from difflora.files import sha256_file
 from difflora.lora import BaseModelId
+from difflora.quiet import without_bars
 
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
 _PARTS = ("unet", "vae", "text_encoder", "text_encoder_2", "scheduler", "tokenizer", "tokenizer_2")
@@ -115,9 +116,10 @@ class FrozenBase:
         if not (folder / "model_index.json").is_file():
             raise BadFile(f"{folder}: no base model here; give the folder of a diffusers pipeline")
         try:
-            pipeline = DiffusionPipeline.from_pretrained(
-                folder, dtype=torch.float32, local_files_only=True, use_safetensors=True
-            )
+            with without_bars():
+                pipeline = DiffusionPipeline.from_pretrained(
+                    folder, dtype=torch.float32, local_files_only=True, use_safetensors=True
+                )
         except (OSError, ValueError, RuntimeError) as error:
             raise BadFile(f"{folder}: the base model cannot be read ({error}); restore it") from error
         weights = _digest(folder) if hash_files else ""

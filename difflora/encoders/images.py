@@ -25,6 +25,7 @@ from transformers.models.clip.image_processing_pil_clip import CLIPImageProcesso
 from difflora.encoders.digest import sha256_files
 from difflora.errors import BadFile, BadImage
 from difflora.folders import check_model_folder
+from difflora.quiet import without_bars
 
 Picture = Image.Image | np.ndarray[Any, np.dtype[np.uint8]] | Tensor
 """A PIL image, or (H, W, 3) uint8."""
@@ -74,9 +75,10 @@ class _FolderEncoder:
 
     def _from_pretrained(self, kind: Any, **options: Any) -> Any:
         """The model of class ``kind``; weights that the folder lacks are an error, never left at random."""
-        model, loading = kind.from_pretrained(
-            self.folder, local_files_only=True, use_safetensors=True, output_loading_info=True, **options
-        )
+        with without_bars():
+            model, loading = kind.from_pretrained(
+                self.folder, local_files_only=True, use_safetensors=True, output_loading_info=True, **options
+            )
         missing = sorted(loading["missing_keys"]) + [str(entry) for entry in loading["mismatched_keys"]]
         if missing:
             raise BadFile(f"{self.folder}: weights are missing or of another shape: {', '.join(missing[:3])}")

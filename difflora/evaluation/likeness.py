@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from difflora.encoders.faces import InsightFaceEncoder
-from difflora.encoders.recogniser import FaceRecogniser
+from difflora.encoders.recogniser import Array, FaceRecogniser
 from difflora.errors import BadParameter
 
 RECOGNISERS = ("face_sim", "face_sim_independent")
@@ -92,7 +92,7 @@ def similarity(faces: Faces, others: Faces) -> dict[str, Tensor]:
     return {name: (own @ others.embeddings[name][others.found].T).mean(1) for name, own in faces.embeddings.items()}
 
 
-def _spread(rows: np.ndarray, found: Tensor) -> Tensor:  # type: ignore[type-arg]
+def _spread(rows: Array, found: Tensor) -> Tensor:
     """Rows at the places of those that were found, (N, D); zeros elsewhere."""
     spread = torch.zeros(len(found), rows.shape[1])
     spread[found] = torch.from_numpy(rows)

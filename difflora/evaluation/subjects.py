@@ -67,7 +67,7 @@ def load_subjects(
     Raises:
         BadParameter: if there are fewer such people.
     """
-    found = []
+    found: list[Subject] = []
     for identity in people.split(split):
         if len(found) == count:
             break

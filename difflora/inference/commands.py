@@ -42,12 +42,14 @@ def personalize(
     """
     import torch
 
+    from difflora.encoders.pictures import read_picture
     from difflora.models import DiffLoRAPipeline
 
     _check_suffix(out, ".safetensors")
+    pictures = [read_picture(one) for one in photo]  # before the models are loaded: a wrong path fails at once
     pipeline = DiffLoRAPipeline.from_pretrained(model, device=device)
     made = pipeline(
-        [*photo],
+        pictures,
         num_inference_steps=steps,
         guidance_scale=guidance_scale,
         generator=torch.Generator().manual_seed(_checked(seed)),
@@ -128,7 +130,7 @@ def compare(
     with _painter(base, weights, steps, guidance_scale, device) as painter:
         seeds = [_checked(seed) + place for place in range(len(prompts))]
         drawn = [painter.paint(prompts, seeds), painter.paint(prompts, seeds, weights, weights.scale)]
-    reference = as_tensor(picture, drawn[0].shape[-2:])  # (1, 3, H, W)
+    reference = as_tensor(picture, (drawn[0].shape[-2], drawn[0].shape[-1]))  # (1, 3, H, W)
     labels = ["the photograph, then the base model", "the same prompts and noise under the person's LoRA"]
     write_atomic(out, grid([torch.cat([reference, row]) for row in drawn], labels))
     typer.echo(f"{out}: " + "; ".join(prompts))

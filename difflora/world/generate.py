@@ -9,6 +9,7 @@ from diffusers import StableDiffusionXLPipeline
 from torch import Tensor
 
 from difflora.errors import BadFile
+from difflora.quiet import without_bars
 from difflora.world import GUIDANCE, STEPS
 
 _BATCH = 50
@@ -24,9 +25,10 @@ def load_base(assets: Path) -> StableDiffusionXLPipeline:
     if not (folder / "model_index.json").is_file():
         raise BadFile(f"{folder}: no base model here; give --assets, or make it with `difflora world train base`")
     try:
-        pipeline = StableDiffusionXLPipeline.from_pretrained(
-            folder, dtype=torch.float32, local_files_only=True, use_safetensors=True
-        )
+        with without_bars():
+            pipeline = StableDiffusionXLPipeline.from_pretrained(
+                folder, dtype=torch.float32, local_files_only=True, use_safetensors=True
+            )
     except (OSError, ValueError, RuntimeError) as error:
         raise BadFile(
             f"{folder}: the base model cannot be read ({error}); check it by `difflora world manifest`"

@@ -26,6 +26,7 @@ from triton.backends.compiler import GPUTarget
 from triton.runtime import driver
 from triton.runtime.jit import JITFunction
 
+from difflora_kernels.lora_linear import launch as lora_linear
 from difflora_kernels.lora_merge.launch import KernelMerge
 from difflora_kernels.lora_merge.layout import FlatLayout, Statistics
 from difflora_kernels.wp_loss import launch as wp_loss
@@ -89,13 +90,13 @@ def works() -> Iterator[tuple[str, Callable[[], object]]]:
         summed = Problem.of(x.shape, None, 1.0, "l1", "sum")
         weights, one, four = torch.empty(x.shape[1]), torch.empty(1), torch.empty(4)
         weighted = Problem.of(x.shape, weights.shape, 1.0, "l1", "sample")
-        yield f"loss and gradient, {name}", lambda x=x, p=plain: wp_loss.forward(x, x, None, None, x, p)
-        yield f"sum without gradient, {name}", lambda x=x, p=summed: wp_loss.forward(x, x, None, None, None, p)
+        yield f"loss and gradient, {name}", lambda x=x, p=plain: wp_loss.forward(x, x, None, None, True, p)
+        yield f"sum without gradient, {name}", lambda x=x, p=summed: wp_loss.forward(x, x, None, None, False, p)
         yield (
             f"weighted loss and gradient, {name}",
-            lambda x=x, p=weighted, w=weights, t=four: wp_loss.forward(x, x, w, t, x, p),
+            lambda x=x, p=weighted, w=weights, t=four: wp_loss.forward(x, x, w, t, True, p),
         )
-        yield f"gradient alone, {name}", lambda x=x, p=plain, u=one: wp_loss.backward(x, x, None, None, u, x, p)
+        yield f"gradient alone, {name}", lambda x=x, p=plain, u=one: wp_loss.backward(x, x, None, None, u, p)
         yield f"factor of a gradient, {name}", lambda x=x, u=one: wp_loss.scale_(x, u)
     for dtype, flat_dtype, rank, loras, statistics in (
         (torch.float16, torch.float32, 4, 1, False),
@@ -114,6 +115,18 @@ def works() -> Iterator[tuple[str, Callable[[], object]]]:
         arguments = flat, torch.empty(loras), given, torch.empty(len(SHAPES), dtype=torch.int32)
         name = f"merge of {loras}, rank {rank}, {flat_dtype} into {dtype}".replace("torch.", "")
         yield name + (", normalised" if statistics else ""), lambda m=merge, a=arguments: m(*a)
+    for dtype, rank in ((torch.float32, 4), (torch.bfloat16, 4), (torch.bfloat16, 16), (torch.float16, 128)):
+        m, n = SHAPES[1]
+        x, y = torch.empty(8, 77, n, dtype=dtype), torch.empty(8, 77, m, dtype=dtype)
+        lora_a = torch.empty(4, n, rank, dtype=dtype).transpose(1, 2)  # as a flat vector holds it
+        loras = lora_a, torch.empty(4, m, rank, dtype=dtype), torch.arange(8) // 2, torch.empty(4)
+        low = torch.empty(8, 77, rank)
+        name = f"rank {rank}, {str(dtype).removeprefix('torch.')}"
+        yield f"linear, {name}", lambda x=x, y=y, loras=loras: lora_linear.forward(y, x, *loras)
+        yield (
+            f"linear's gradients, {name}",
+            lambda x=x, y=y, low=low, loras=loras: lora_linear.backward(y, x, low, *loras, True),
+        )
 
 
 @contextmanager

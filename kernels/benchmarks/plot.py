@@ -16,7 +16,9 @@ from matplotlib import pyplot as plt
 def plot(results: Sequence[Result], path: Path) -> None:
     """Writes one picture with a panel a benchmark."""
     benchmarks = list(dict.fromkeys(row.benchmark for row in results))
-    figure, panels = plt.subplots(len(benchmarks), 1, figsize=(10, 0.5 + 0.22 * len(results)), squeeze=False)
+    counts = [sum(row.benchmark == benchmark for row in results) for benchmark in benchmarks]
+    size = 10, 0.5 + len(benchmarks) + 0.22 * len(results)  # an inch of each panel is title and axis
+    figure, panels = plt.subplots(len(benchmarks), 1, figsize=size, squeeze=False, height_ratios=counts)
     for panel, benchmark in zip(panels[:, 0], benchmarks, strict=True):
         rows = [row for row in results if row.benchmark == benchmark]
         methods = list(dict.fromkeys(row.method for row in rows))

@@ -3,8 +3,8 @@
     python kernels/benchmarks/run.py                    # all that is worth measuring on this machine, minutes
     python kernels/benchmarks/run.py wp_loss --quick    # one, on its smallest case
 
-On a CPU the WP loss is measured at batch 1 and the merge at rank 4 unless told otherwise; the merge takes 12 GB of
-memory there. Numbers of a busy machine are those of a busy machine.
+On a CPU the WP loss is measured at batch 1, the merge at rank 4 and the linear layer with 2 people unless told
+otherwise; the merge takes 12 GB of memory there. Numbers of a busy machine are those of a busy machine.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ import torch
 from plot import plot
 from timing import Result, machine, write_csv
 
-BENCHMARKS = ("wp_loss", "merge")
+BENCHMARKS = ("wp_loss", "merge", "lora_linear")
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
 
@@ -38,6 +38,13 @@ def results(options: argparse.Namespace) -> Iterator[Result]:
 
         dtypes = [DTYPES[name] for name in options.dtype or (["float16", "bfloat16"] if whole else ["float16"])]
         yield from merge.run(device, options.rank or ([4, 16] if whole else [4]), dtypes, options.seconds)
+    if "lora_linear" in options.benchmarks:
+        import lora_linear
+
+        people = options.people or ([4, 16] if whole else [2])
+        dtypes = [DTYPES[name] for name in options.dtype or (["float32", "bfloat16"] if whole else ["float32"])]
+        ranks = options.rank or ([4, 16] if whole else [4])
+        yield from lora_linear.run(device, people, ranks, dtypes, options.seconds)
 
 
 def main() -> None:
@@ -46,6 +53,7 @@ def main() -> None:
     parser.add_argument("benchmarks", nargs="*", default=list(BENCHMARKS), help=f"of {', '.join(BENCHMARKS)}")
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     parser.add_argument("--batch", type=int, nargs="+", help="batches of the WP loss")
+    parser.add_argument("--people", type=int, nargs="+", help="LoRAs of a batch of the linear layer")
     parser.add_argument("--rank", type=int, nargs="+", help="ranks of the LoRAs")
     parser.add_argument("--dtype", nargs="+", choices=list(DTYPES))
     parser.add_argument("--seconds", type=float, default=1.0, help="for each method and case")
@@ -59,7 +67,7 @@ def main() -> None:
     for row in results(options):
         found.append(row)
         print(
-            f"{row.benchmark:8} {row.case:38} {row.method:20} {row.milliseconds:9.3f} ms "
+            f"{row.benchmark:11} {row.case:42} {row.method:24} {row.milliseconds:9.3f} ms "
             f"{row.gigabytes_per_second:8.1f} GB/s {row.of_copy:5.0%} of a copy",
             flush=True,
         )

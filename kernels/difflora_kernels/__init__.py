@@ -6,6 +6,7 @@ CPUs. ``backend`` chooses between them.
 """
 
 from difflora_kernels.backend import use_backend
+from difflora_kernels.lora_linear import lora_linear
 from difflora_kernels.lora_merge import FlatLayout, LoraMerge, Statistics, merge_lora
 from difflora_kernels.wp_loss import LossTerms, WeightPreservedLoss, weight_preserved_loss
 
@@ -17,6 +18,7 @@ __all__ = [
     "LossTerms",
     "Statistics",
     "WeightPreservedLoss",
+    "lora_linear",
     "merge_lora",
     "use_backend",
     "weight_preserved_loss",

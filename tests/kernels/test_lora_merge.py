@@ -2,6 +2,8 @@ from __future__ import annotations
 
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from torch import Tensor
 
 from difflora_kernels import FlatLayout, LoraMerge, Statistics, merge_lora, use_backend
@@ -30,7 +32,7 @@ def expected(weights: list[Tensor], flat: Tensor, layout: FlatLayout, scales: li
 
 
 @pytest.mark.parametrize("dtype", EPS)
-@pytest.mark.parametrize("rank", [1, 4, 19])
+@pytest.mark.parametrize("rank", [1, 4, 19, 128])
 @pytest.mark.parametrize("loras", [1, 3])
 def test_merged_to_one_rounding(backend: str, device: torch.device, dtype: torch.dtype, rank: int, loras: int) -> None:
     layout = FlatLayout(SHAPES, rank)
@@ -111,4 +113,81 @@ def test_what_does_not_fit_is_named(device: torch.device) -> None:
         merge(torch.zeros(layout.size, device=device), float("nan"))
     with pytest.raises(ValueError, match="3 weights"):
         LoraMerge(weights[:3], weights[:3], layout)
-    assert callable(merge_lora)
+    with pytest.raises(ValueError, match="requires a gradient"):
+        merge_lora(weights, torch.zeros(layout.size, device=device, requires_grad=True), layout)
+
+
+def test_the_function_makes_new_tensors_and_raises_for_what_is_not_finite(backend: str, device: torch.device) -> None:
+    layout = FlatLayout(SHAPES, 2)
+    weights = weights_of(torch.float32, device)
+    before = [weight.clone() for weight in weights]
+    flat = torch.randn(layout.size, generator=torch.Generator().manual_seed(7)).to(device)
+    for own, right in zip(merge_lora(weights, flat, layout, 0.5), expected(weights, flat, layout, [0.5]), strict=True):
+        torch.testing.assert_close(own.double(), right, rtol=1e-5, atol=1e-5)
+    flat[0] = float("inf")
+    with pytest.raises(FloatingPointError, match="1 matrices are not finite, first of matrix 0"):
+        merge_lora(weights, flat, layout)
+    assert all(torch.equal(one, other) for one, other in zip(weights, before, strict=True))
+
+
+@pytest.mark.parametrize("place", ["weight", "flat"])
+def test_strides_and_gaps(backend: str, device: torch.device, place: str) -> None:
+    layout = FlatLayout(SHAPES[:2], 3)
+    weights = weights_of(torch.float32, device)[:2]
+    flat = torch.randn(2, 2 * layout.size, generator=torch.Generator().manual_seed(8)).to(device)[:, ::2]
+    if place == "weight":
+        weights[0], flat = weights[0].T.contiguous().T, flat.contiguous()
+    assert flat.is_contiguous() == (place == "weight")
+    out = [torch.empty_like(weight) for weight in weights]
+    LoraMerge(weights, out, layout)(flat, [0.5, 2.0])
+    for own, right in zip(out, expected(weights, flat, layout, [0.5, 2.0]), strict=True):
+        torch.testing.assert_close(own.double(), right, rtol=1e-5, atol=1e-5)
+
+
+@settings(max_examples=15, deadline=None)
+@given(
+    shapes=st.lists(st.tuples(st.integers(1, 300), st.integers(1, 150)), min_size=1, max_size=3),
+    rank=st.integers(1, 20),
+    loras=st.integers(1, 2),
+)
+def test_any_shapes_merge_the_same_on_both_paths(shapes: list[tuple[int, int]], rank: int, loras: int) -> None:
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    layout = FlatLayout(tuple(shapes), rank)
+    generator = torch.Generator().manual_seed(len(shapes))
+    weights = [torch.randn(shape, generator=generator).to(device) for shape in shapes]
+    flat = torch.randn(loras, layout.size, generator=generator).to(device)
+    found = []
+    for name in ("triton", "torch"):
+        with use_backend(name):
+            found.append(merge_lora(weights, flat, layout, 0.3))
+    for one, other in zip(*found, strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-5, atol=1e-4)
+
+
+@pytest.mark.parametrize("dynamic", [False, True])
+def test_no_graph_break(backend: str, device: torch.device, dynamic: bool) -> None:
+    layout = FlatLayout(SHAPES, 2)
+    weights = weights_of(torch.float32, device)
+    flat = torch.randn(layout.size, generator=torch.Generator().manual_seed(7)).to(device)
+    torch._dynamo.reset()
+
+    @torch.compile(backend="aot_eager", fullgraph=True, dynamic=dynamic)
+    def graph(flat: Tensor, scale: float) -> list[Tensor]:
+        return merge_lora(weights, flat, layout, scale, check=False)
+
+    for own, right in zip(graph(flat, 0.5), merge_lora(weights, flat, layout, 0.5), strict=True):
+        assert torch.equal(own, right)
+
+
+def test_the_interpreter_or_the_gpu_really_runs_the_kernel(
+    device: torch.device, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from difflora_kernels.lora_merge import launch
+
+    layout = FlatLayout(SHAPES, 2)
+    weights, flat = weights_of(torch.float32, device), torch.zeros(layout.size, device=device)
+    monkeypatch.setattr(launch, "lora_merge_kernel", None)
+    with use_backend("torch"):
+        merge_lora(weights, flat, layout)
+    with use_backend("triton"), pytest.raises(TypeError):
+        merge_lora(weights, flat, layout)

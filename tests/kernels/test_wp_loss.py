@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from difflora_kernels import WeightPreservedLoss, use_backend, weight_preserved_loss
+from difflora_kernels.wp_loss import compiled
 
 X, X_HAT = torch.tensor([[2.0, -1.0, 0.0, 0.5]]), torch.tensor([[1.0, -1.5, 4.0, 0.5]])
 TOLERANCE = {torch.float32: 1e-5, torch.bfloat16: 2e-2, torch.float16: 2e-3}
@@ -190,18 +191,104 @@ def test_strided_inputs_and_padding_that_holds_nan(backend: str, device: torch.d
     x, x_hat = (torch.randn(40, 6, device=device).T for _ in range(2))
     mask = torch.ones(40, dtype=torch.bool, device=device)
     mask[30:] = False
-    whole = weight_preserved_loss(x_hat[:, :30], x[:, :30])
-    padded = x_hat.clone()
+    kept = x_hat[:, :30].requires_grad_()
+    whole = weight_preserved_loss(kept, x[:, :30])
+    padded = x_hat.detach().clone()
     padded[:, 30:] = float("nan")
-    torch.testing.assert_close(weight_preserved_loss(padded, x, weights=mask), whole)
+    padded.requires_grad_()
+    assert not x.is_contiguous()
+    assert not padded.is_contiguous()
+    found = weight_preserved_loss(padded, x, weights=mask)
+    torch.testing.assert_close(found, whole)
+    (grad,) = torch.autograd.grad(found.loss, padded)
+    torch.testing.assert_close(grad[:, :30], torch.autograd.grad(whole.loss, kept)[0])
+    assert not grad[:, 30:].any()
 
 
-def test_no_graph_break_and_the_module(device: torch.device) -> None:
+@pytest.mark.parametrize("reduction", ["mean", "sum", "sample"])
+def test_weights_of_each_element(backend: str, device: torch.device, reduction: str) -> None:
+    generator = torch.Generator().manual_seed(8)
+    x, x_hat = (torch.randn(3, 2, 531, generator=generator).to(device) for _ in range(2))
+    weights = torch.rand(3, 2, 531, generator=generator).to(device)
+    x_hat.requires_grad_()
+    own = weight_preserved_loss(x_hat, x, wp_weight=0.7, weights=weights, reduction=reduction)
+    own.loss.sum().backward()
+    truth_in = x_hat.detach().double().requires_grad_()
+    truth = expected(truth_in, x, 0.7, "mse", weights, reduction)
+    truth[0].sum().backward()
+    assert_close("loss", own.loss, truth[0], 1e-5)
+    assert x_hat.grad is not None
+    assert truth_in.grad is not None
+    assert_close("gradient", x_hat.grad, truth_in.grad, 1e-5)
+
+
+def test_no_weight_at_all_is_no_loss(backend: str, device: torch.device) -> None:
+    x_hat = torch.randn(2, 300, device=device, requires_grad=True)
+    weights = torch.ones(2, 300, device=device)
+    weights[1] = 0
+    found = weight_preserved_loss(x_hat, torch.zeros(2, 300, device=device), weights=weights, reduction="sample")
+    found.loss.sum().backward()
+    assert found.loss[0] > 0
+    assert found.loss[1] == 0
+    assert x_hat.grad is not None
+    assert not x_hat.grad[1].any()
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float16])
+def test_a_second_backward_pass_and_no_second_derivative(
+    backend: str, device: torch.device, dtype: torch.dtype
+) -> None:
+    x = torch.randn(2, 300, device=device, dtype=dtype)
+    x_hat = torch.randn(2, 300, device=device).to(dtype).requires_grad_()
+    loss = weight_preserved_loss(x_hat, x).loss
+    (first,) = torch.autograd.grad(3.0 * loss, x_hat, retain_graph=True)
+    kept = first.clone()
+    first.zero_()  # whoever has it may change it
+    (second,) = torch.autograd.grad(3.0 * loss, x_hat, retain_graph=True)
+    torch.testing.assert_close(second, kept)
+    with pytest.raises(RuntimeError, match="no second derivative"):
+        torch.autograd.grad(loss, x_hat, create_graph=True)
+
+
+@pytest.mark.parametrize("dynamic", [False, True])
+def test_no_graph_break_and_the_module(backend: str, device: torch.device, dynamic: bool) -> None:
     module = WeightPreservedLoss(wp_weight=0.3)
     x, x_hat = torch.randn(2, 100, device=device), torch.randn(2, 100, device=device, requires_grad=True)
-    compiled = torch.compile(lambda a, b: module(a, b).loss, backend="aot_eager", fullgraph=True)
-    with use_backend("torch"):
-        torch.testing.assert_close(compiled(x_hat, x), module(x_hat, x).loss)
+    torch._dynamo.reset()
+    graph = torch.compile(lambda a, b: 2.0 * module(a, b).loss, backend="aot_eager", fullgraph=True, dynamic=dynamic)
+    own, right = graph(x_hat, x), 2.0 * module(x_hat, x).loss
+    torch.testing.assert_close(own, right)
+    torch.testing.assert_close(torch.autograd.grad(own, x_hat)[0], torch.autograd.grad(right, x_hat)[0])
+
+
+@pytest.mark.skipif(not compiled.serves(torch.device("cpu"), compiled.LEAST), reason="needs a C++ compiler")
+@pytest.mark.parametrize("columns", [2**12 + 7, 2**9])  # with numbers left over, and without
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_large_inputs_on_cpu_are_compiled(monkeypatch: pytest.MonkeyPatch, columns: int, dtype: torch.dtype) -> None:
+    monkeypatch.setattr(compiled, "LEAST", 1)
+    called = []
+    run = compiled.fused
+    monkeypatch.setattr(compiled, "fused", lambda *given: called.append(1) or run(*given))
+    generator = torch.Generator().manual_seed(4)
+    x = torch.randn(3, columns, generator=generator).to(dtype)
+    x_hat = torch.randn(3, columns, generator=generator).to(dtype).requires_grad_()
+    weights = torch.rand(columns, generator=generator)
+    for mask in (None, weights):
+        own = weight_preserved_loss(x_hat, x, wp_weight=0.7, weights=mask, reduction="sample")
+        truth_in = x_hat.detach().double().requires_grad_()
+        truth = expected(truth_in, x, 0.7, "mse", mask, "sample")
+        for name, found, right in zip(("loss", "reconstruction", "weight preserved"), own, truth, strict=True):
+            assert_close(name, found, right, 1e-5)
+        (grad,) = torch.autograd.grad(own.loss.sum(), x_hat)
+        assert grad.dtype == dtype
+        assert_close("gradient", grad, torch.autograd.grad(truth[0].sum(), truth_in)[0], TOLERANCE[dtype])
+    assert len(called) == 2
+
+
+def test_pieces_divide_the_rows_where_they_can() -> None:
+    assert compiled.piece_width(1_451_520 * 4) == 2**11  # SDXL, rank 4
+    assert compiled.piece_width(2**20) == compiled.WIDTH
+    assert compiled.piece_width(2**20 + 1) == compiled.WIDTH
 
 
 @pytest.mark.parametrize(

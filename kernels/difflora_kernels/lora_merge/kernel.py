@@ -75,9 +75,9 @@ def lora_merge_kernel(
             made = _add_product(w, B, A, scale, RANK, BLOCK_R, DOT, PRECISION)
         else:
             made = w
+            from_ptr = flat_ptr
             for lora in range(loras):
                 scale = tl.load(scales_ptr + lora)
-                from_ptr = flat_ptr + lora * D
                 for rank in range(0, RANK, BLOCK_R):
                     B = _factor(
                         from_ptr,
@@ -108,6 +108,7 @@ def lora_merge_kernel(
                         SPREAD_EACH,
                     )
                     made = _add_product(made, B, A, scale, RANK, BLOCK_R, DOT, PRECISION)
+                from_ptr += D  # lora * D would not fit 32 bits
         out = made.to(DTYPE)  # the only rounding to W's dtype
         tl.store(out_ptr + offsets, out, mask=inside, eviction_policy="evict_first")
         bad = bad | (((tl.abs(out.to(tl.float32)) < float("inf")) == 0) & inside)

@@ -126,10 +126,12 @@ def check_flat(flat: Tensor, layout: FlatLayout) -> Tensor:
 def scales_of(scale: Scale, flat: Tensor) -> Tensor:
     """One scale a LoRA, (L,) float32 on flat's device; raises ValueError where they do not fit."""
     if not isinstance(scale, Tensor):
-        values = [float(scale)] * len(flat) if isinstance(scale, int | float) else [float(each) for each in scale]
-        if not all(map(math.isfinite, values)):  # some BLAS take a factor of NaN for 0
+        values = [scale] * len(flat) if isinstance(scale, int | float) else list(scale)
+        if not all(-math.inf < value < math.inf for value in values):  # some BLAS take a factor of NaN for 0
             raise ValueError(f"scale is {scale}; it must be finite")
-        scale = torch.tensor(values)
+        # Filled on the device: a copy from the host could not be captured in a graph.
+        filled = [torch.full((1,), value, dtype=torch.float32, device=flat.device) for value in values]
+        scale = torch.cat(filled) if filled else torch.empty(0)
     if scale.shape != (len(flat),):
         raise ValueError(f"scale is {tuple(scale.shape)} for {len(flat)} LoRAs; give one number, or one each")
     return scale.to(flat.device, torch.float32, non_blocking=True)

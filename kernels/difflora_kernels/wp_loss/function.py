@@ -96,7 +96,7 @@ def _check(
         raise ValueError(f"reconstruction is {reconstruction!r}; it must be one of {', '.join(RECONSTRUCTIONS)}")
     if reduction not in REDUCTIONS:
         raise ValueError(f"reduction is {reduction!r}; it must be one of {', '.join(REDUCTIONS)}")
-    if not (math.isfinite(wp_weight) and wp_weight >= 0):
+    if not 0 <= wp_weight < math.inf:
         raise ValueError(f"wp_weight is {wp_weight}; it must be finite and 0 or more")
     if x_hat.shape != x.shape:
         raise ValueError(f"x_hat is {tuple(x_hat.shape)} and x {tuple(x.shape)}; they must have one shape")

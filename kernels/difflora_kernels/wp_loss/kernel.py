@@ -35,7 +35,7 @@ def wp_loss_kernel(
     program = tl.program_id(0).to(tl.int64)
     row = program // C
     chunk = program % C
-    lanes = tl.arange(0, BLOCK)
+    lanes = tl.arange(0, BLOCK).to(tl.int64)
     if grad_ptr is not None:
         factor = _inverse(row // rows_per_group, totals_ptr, count)
         if upstream_ptr is not None:
@@ -116,7 +116,7 @@ def scale_kernel(
     """Multiplies each group's gradient by its factor; G C programs."""
     program = tl.program_id(0).to(tl.int64)
     group = program // C
-    lanes = tl.arange(0, BLOCK)
+    lanes = tl.arange(0, BLOCK).to(tl.int64)
     factor = tl.load(factors_ptr + group)
     # The device looks, not the host: a loss that is the whole objective has factor 1 and costs no traffic, no sync.
     if factor != 1.0:

@@ -39,12 +39,13 @@ FINISH_BLOCK = 1024
 
 
 def forward(
-    x_hat: Tensor, x: Tensor, weights: Tensor | None, totals: Tensor | None, grad: Tensor | None, problem: Problem
-) -> tuple[Tensor, Tensor, Tensor]:
-    """Loss, reconstruction loss and equation 2, (G,) float32 each; fills ``grad`` where it is given."""
+    x_hat: Tensor, x: Tensor, weights: Tensor | None, totals: Tensor | None, with_grad: bool, problem: Problem
+) -> tuple[Tensor, Tensor, Tensor, Tensor | None]:
+    """Loss, reconstruction loss and equation 2, (G,) float32 each; the gradient, as large as x_hat."""
     chunks = CONFIG.chunks(problem.rows, problem.columns, x.device)
     partials = torch.empty(2, problem.rows * chunks, dtype=torch.float32, device=x.device)
     loss, reconstruction, wp = (torch.empty(problem.groups, dtype=torch.float32, device=x.device) for _ in range(3))
+    grad = torch.empty_like(x_hat) if with_grad else None
     with on_device(x.device):
         _pass(x_hat, x, weights, totals, None, grad, partials, problem, chunks)
         finish_kernel[(problem.groups,)](
@@ -58,22 +59,18 @@ def forward(
             problem.wp_weight,
             BLOCK=FINISH_BLOCK,
         )
-    return loss, reconstruction, wp
+    return loss, reconstruction, wp, grad
 
 
 def backward(
-    x_hat: Tensor,
-    x: Tensor,
-    weights: Tensor | None,
-    totals: Tensor | None,
-    upstream: Tensor,
-    grad: Tensor,
-    problem: Problem,
-) -> None:
-    """Fills ``grad`` from the inputs, times ``upstream``, (G,) float32."""
+    x_hat: Tensor, x: Tensor, weights: Tensor | None, totals: Tensor | None, upstream: Tensor, problem: Problem
+) -> Tensor:
+    """The gradient from the inputs, as large as x_hat, times ``upstream``, (G,) float32."""
+    grad = torch.empty_like(x_hat)
     chunks = CONFIG.chunks(problem.rows, problem.columns, x.device)
     with on_device(x.device):
         _pass(x_hat, x, weights, totals, upstream, grad, None, problem, chunks)
+    return grad
 
 
 def scale_(grad: Tensor, factors: Tensor) -> None:

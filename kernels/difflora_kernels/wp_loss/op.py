@@ -25,14 +25,14 @@ def wp_loss(
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """Loss, reconstruction loss and equation 2, each of the reduction's shape; the gradient or an empty tensor."""
     path, problem, x_hat, x, weights, totals = _prepare(x_hat, x, weights, wp_weight, reconstruction, reduction)
-    grad = torch.empty(_grad_shape(x_hat, with_grad), dtype=x_hat.dtype, device=x_hat.device)
     shape = _value_shape(x, reduction)
     if problem.numel == 0:
+        grad = torch.empty(_grad_shape(x_hat, with_grad), dtype=x_hat.dtype, device=x_hat.device)
         loss, reconstruction_loss, wp = (torch.zeros(shape, dtype=_value_dtype(x_hat, x), device=x.device),) * 3
         return loss, reconstruction_loss.clone(), wp.clone(), grad
-    values = path.forward(x_hat, x, weights, totals, grad if with_grad else None, problem)
+    *values, grad = path.forward(x_hat, x, weights, totals, with_grad, problem)
     loss, reconstruction_loss, wp = (value.view(shape) for value in values)
-    return loss, reconstruction_loss, wp, grad
+    return loss, reconstruction_loss, wp, x_hat.new_empty(0) if grad is None else grad.view(x_hat.shape)
 
 
 @wp_loss.register_fake
@@ -63,10 +63,10 @@ def wp_loss_backward(
 ) -> Tensor:
     """The gradient in x_hat, from the inputs: what float16 and second backward passes need."""
     path, problem, x_hat, x, weights, totals = _prepare(x_hat, x, weights, wp_weight, reconstruction, reduction)
-    grad = torch.empty(x_hat.shape, dtype=x_hat.dtype, device=x_hat.device)
-    if problem.numel:
-        path.backward(x_hat, x, weights, totals, upstream.reshape(-1).contiguous(), grad, problem)
-    return grad
+    if problem.numel == 0:
+        return torch.empty(x_hat.shape, dtype=x_hat.dtype, device=x_hat.device)
+    grad: Tensor = path.backward(x_hat, x, weights, totals, upstream.reshape(-1).contiguous(), problem)
+    return grad.view(x_hat.shape)
 
 
 @wp_loss_backward.register_fake

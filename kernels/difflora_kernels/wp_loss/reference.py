@@ -27,10 +27,10 @@ class Pass(Protocol):
         weights: Tensor | None,
         factors: Tensor,
         wp_factors: Tensor,
-        grad: Tensor | None,
+        with_grad: bool,
         l1: bool,
-    ) -> Tensor:
-        """Reads (R, N) tables, fills ``grad``, and gives the sums of both losses, (2, R).
+    ) -> tuple[Tensor | None, Tensor]:
+        """Reads (R, N) tables; gives the gradient, (R, N) or None, and the sums of both losses, (2, R).
 
         The arguments and their meaning are those of ``formula``.
         """
@@ -43,9 +43,9 @@ def formula(
     weights: Tensor | None,
     factors: Tensor,
     wp_factors: Tensor,
-    grad: Tensor | None,
+    with_grad: bool,
     l1: bool,
-) -> Tensor:
+) -> tuple[Tensor | None, Tensor]:
     """Both losses of each row, and their gradient in x_hat.
 
     Args:
@@ -54,12 +54,15 @@ def formula(
         weights: broadcasts to (..., n), or None.
         factors: (..., 1), of the reconstruction loss's gradient; its dtype is what is computed in.
         wp_factors: (..., 1), of the gradient of equation 2.
-        grad: (..., n), filled; or None.
+        with_grad: whether the gradient is wanted.
         l1: absolute differences instead of squares.
 
     Returns:
-        (2, ...): sums over n of the reconstruction loss and of equation 2, each times the weight.
+        The gradient, (..., n) in x_hat's dtype, or None; and (2, ...): sums over n of the reconstruction loss and of
+        equation 2, each times the weight. The gradient comes first, and so does the compiler's loop that makes it: the
+        sums join that loop, and it would not join theirs.
     """
+    dtype = x_hat.dtype
     x_hat, x = x_hat.to(factors.dtype), x.to(factors.dtype)
     difference, magnitude = x_hat - x, x.abs()
     if weights is not None:
@@ -72,9 +75,10 @@ def formula(
     if weights is not None:
         slope = slope * weights
     wp_slope = magnitude * sign
-    if grad is not None:
-        grad.copy_((factors if l1 else 2 * factors) * slope + wp_factors * wp_slope)
-    return torch.stack([(slope * difference).sum(-1), (wp_slope * difference).sum(-1)])
+    grad = None
+    if with_grad:
+        grad = ((factors if l1 else 2 * factors) * slope + wp_factors * wp_slope).to(dtype)
+    return grad, torch.stack([(slope * difference).sum(-1), (wp_slope * difference).sum(-1)])
 
 
 def by_pieces(
@@ -83,29 +87,33 @@ def by_pieces(
     weights: Tensor | None,
     factors: Tensor,
     wp_factors: Tensor,
-    grad: Tensor | None,
+    with_grad: bool,
     l1: bool,
-) -> Tensor:
+) -> tuple[Tensor | None, Tensor]:
     """The formula on one piece after the other; on all at once where there is no cache of a core to stay in."""
     rows, columns = x.shape
     size = PIECE if x.device.type == "cpu" else x.numel()
     width = min(columns, size)
     height = max(1, size // width)
     sums = torch.zeros(2, rows, dtype=torch.float64, device=x.device)
+    grad = torch.empty(x.shape, dtype=x_hat.dtype, device=x.device) if with_grad else None
     for row in range(0, rows, height):
         tall = slice(row, row + height)
         for column in range(0, columns, width):
             piece = tall, slice(column, column + width)
-            sums[:, tall] += formula(
+            slopes, made = formula(
                 x_hat[piece],
                 x[piece],
                 None if weights is None else weights[piece if len(weights) > 1 else (slice(None), piece[1])],
                 factors[tall],
                 wp_factors[tall],
-                None if grad is None else grad[piece],
+                with_grad,
                 l1,
             )
-    return sums
+            sums[:, tall] += made
+            if grad is not None and slopes is not None:
+                grad[piece] = slopes
+    return grad, sums
 
 
 def forward(
@@ -113,15 +121,15 @@ def forward(
     x: Tensor,
     weights: Tensor | None,
     totals: Tensor | None,
-    grad: Tensor | None,
+    with_grad: bool,
     problem: Problem,
     run: Pass = by_pieces,
-) -> tuple[Tensor, Tensor, Tensor]:
-    """Loss, reconstruction loss and equation 2, (G,) float32 or float64 each; fills ``grad`` where it is given."""
+) -> tuple[Tensor, Tensor, Tensor, Tensor | None]:
+    """Loss, reconstruction loss and equation 2, (G,) float32 or float64 each; the gradient, as large as x_hat."""
     factors = _inverse(totals, x_hat, x, problem)  # (G,)
-    sums = _run(run, x_hat, x, weights, factors, grad, problem)  # (2, R)
+    grad, sums = _run(run, x_hat, x, weights, factors, with_grad, problem)  # (R, N), (2, R)
     reconstruction, wp = sums.view(2, problem.groups, -1).sum(-1).to(factors.dtype) * factors  # (G,)
-    return reconstruction + problem.wp_weight * wp, reconstruction.clone(), wp.clone()
+    return reconstruction + problem.wp_weight * wp, reconstruction.clone(), wp.clone(), grad
 
 
 def backward(
@@ -130,12 +138,13 @@ def backward(
     weights: Tensor | None,
     totals: Tensor | None,
     upstream: Tensor,
-    grad: Tensor,
     problem: Problem,
     run: Pass = by_pieces,
-) -> None:
-    """Fills ``grad`` from the inputs, times ``upstream``, (G,)."""
-    _run(run, x_hat, x, weights, _inverse(totals, x_hat, x, problem) * upstream, grad, problem)
+) -> Tensor:
+    """The gradient from the inputs, as large as x_hat, times ``upstream``, (G,)."""
+    grad, _ = _run(run, x_hat, x, weights, _inverse(totals, x_hat, x, problem) * upstream, True, problem)
+    assert grad is not None
+    return grad
 
 
 def scale_(grad: Tensor, factors: Tensor) -> None:
@@ -152,9 +161,9 @@ def _run(
     x: Tensor,
     weights: Tensor | None,
     factors: Tensor,
-    grad: Tensor | None,
+    with_grad: bool,
     problem: Problem,
-) -> Tensor:
+) -> tuple[Tensor | None, Tensor]:
     factors = factors.repeat_interleave(problem.rows // problem.groups)[:, None]  # (R, 1)
     return run(
         problem.table(x_hat),
@@ -162,7 +171,7 @@ def _run(
         None if weights is None else problem.weights_table(weights),
         factors,
         problem.wp_weight * factors,
-        None if grad is None else problem.table(grad),
+        with_grad,
         problem.l1,
     )
 
