@@ -231,57 +231,6 @@ def test_deployments_have_names_schedules_limits_and_described_parameters() -> N
     assert [schedule.active for schedule in made["retrain"].schedules] == [True]
 
 
-SERVED = """
-import sys
-from flows.retrain import retrain
-retrain.serve(name="retrain", interval=5, parameters={"root": sys.argv[1]}, print_starting_message=False)
-"""
-
-
-def test_a_schedule_fires_and_says_that_nobody_came(repository: Path) -> None:
-    from prefect.client.orchestration import get_client
-    from prefect.settings import PREFECT_API_URL
-
-    values = _values() | {"PREFECT_API_URL": str(PREFECT_API_URL.value())}
-    server = subprocess.Popen([sys.executable, "-c", SERVED, str(repository)], env=values, cwd=repository)
-    try:
-        with get_client(sync_client=True) as client:
-            deployment = _until(lambda: _deployment(client))
-            # What the server's scheduler does each minute, now.
-            client.request("POST", f"/deployments/{deployment.id}/schedule", json={"min_runs": 1}).raise_for_status()
-            ended = _until(lambda: _ended(client, deployment.id))
-        assert ended.state_name == "Completed", ended.state
-        assert ended.auto_scheduled
-        assert "No new people" in _markdown("difflora-retrain")
-    finally:
-        server.terminate()
-        server.wait()
-
-
-def _deployment(client: Any) -> Any:
-    from prefect.exceptions import ObjectNotFound
-
-    try:
-        return client.read_deployment_by_name("difflora/retrain")
-    except ObjectNotFound:
-        return None
-
-
-def _ended(client: Any, deployment_id: Any) -> Any:
-    runs = client.read_flow_runs(limit=50)
-    mine = [run for run in runs if run.deployment_id == deployment_id and run.state and run.state.is_final()]
-    return mine[0] if mine else None
-
-
-def _until(found: Any, seconds: float = 120) -> Any:
-    until = time.monotonic() + seconds
-    while time.monotonic() < until:
-        if (value := found()) is not None:
-            return value
-        time.sleep(0.5)
-    raise AssertionError("it did not come to pass")
-
-
 @pytest.mark.timeout(600)
 def test_a_corpus_shared_out_and_a_stage_killed_by_its_flow_end_in_the_same_bytes(
     repository: Path, monkeypatch: pytest.MonkeyPatch
