@@ -30,7 +30,7 @@ def run(workspace: Workspace, tracker: Tracker = SILENT) -> None:
 
     Writes ``reports/evaluation.json``, ``reports/evaluation_people.json`` and ``reports/people.png``.
     """
-    ladder, figures = measure(workspace, workspace.there(workspace.dit, "dit"))
+    ladder, figures = measure(workspace)
     write_json(workspace.report("evaluation.json"), figures)
     write_json(workspace.report("evaluation_people.json"), by_person(ladder))
     if count := workspace.params.evaluate.sheet_people:
@@ -39,12 +39,12 @@ def run(workspace: Workspace, tracker: Tracker = SILENT) -> None:
     tracker.artifact(*(workspace.report(name) for name in _LEFT))
 
 
-def measure(workspace: Workspace, model: Path) -> tuple[Ladder, dict[str, Any]]:
+def measure(workspace: Workspace, model: Path | None = None) -> tuple[Ladder, dict[str, Any]]:
     """Measures any hypernetwork on the workspace's people, prompts and seeds; gives the ladder and its figures.
 
     Args:
         workspace: with people, corpus, features and autoencoder.
-        model: a pipeline's folder.
+        model: a pipeline's folder; None for the output of ``dit``.
 
     Raises:
         BadFile: if something was not made yet, or is damaged.
@@ -53,7 +53,7 @@ def measure(workspace: Workspace, model: Path) -> tuple[Ladder, dict[str, Any]]:
     params, corpus, people = workspace.params, workspace.open_corpus(), workspace.open_people()
     chosen, faces = params.evaluate, workspace.open_faces()
     pipeline = DiffLoRAPipeline.from_pretrained(
-        model,
+        model or workspace.there(workspace.dit, "dit"),
         face_encoder=faces,
         image_encoder=workspace.open_images(),
         device=params.models.device,
