@@ -5,7 +5,7 @@ BIN := .venv/bin
 READY := .venv/.ready
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo sheet test lint format typecheck
+.PHONY: help setup demo up down sheet test lint format typecheck
 
 help: ## list these targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1|/' | awk -F'|' '{printf "  make %-10s %s\n", $$1, $$2}'
@@ -22,6 +22,12 @@ demo: $(READY) ## the whole chain on the embedded default: people, LoRAs, hypern
 	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/dvc repro
 	$(BIN)/difflora figures
 	@echo "unseen people: reports/people.png; the model: models/difflora"
+
+up: $(READY) ## start Prefect's server, a worker and MLflow's server, and deploy all flows
+	$(BIN)/python -m flows.services up
+
+down: $(READY) ## stop them
+	$(BIN)/python -m flows.services down
 
 sheet: $(READY) ## draw people with the embedded base model into outputs/
 	$(BIN)/difflora world sheet outputs/people.png

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import logging
 import os
 import sys
@@ -10,11 +11,12 @@ from typing import Annotated, NoReturn
 import typer
 
 from difflora.corpus.commands import corpus
-from difflora.errors import DiffLoRAError
+from difflora.errors import Busy, DiffLoRAError
 from difflora.identities.commands import identities
 from difflora.inference.commands import compare, generate, personalize
 from difflora.lora_commands import lora
-from difflora.stages.commands import figures, stage
+from difflora.stages.commands import doctor, figures, stage
+from difflora.stages.registry_commands import registry
 from difflora.world.commands import world
 
 app = typer.Typer(
@@ -26,11 +28,12 @@ app = typer.Typer(
     add_completion=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for command in (personalize, generate, compare, stage, figures):
+for command in (personalize, generate, compare, stage, figures, doctor):
     app.command()(command)
 app.add_typer(identities, name="identities")
 app.add_typer(corpus, name="corpus")
 app.add_typer(lora, name="lora")
+app.add_typer(registry, name="registry")
 app.add_typer(world, name="world")
 
 _UsageError: type[Exception] = typer.BadParameter.__bases__[0]  # typer does not hand on its name
@@ -52,12 +55,16 @@ def options(
 def main(arguments: list[str] | None = None) -> None:
     """Runs the command line; what a user got wrong becomes one line on stderr and exit code 2.
 
+    What passes by itself (a lock, a server that is away) has exit code 75.
+
     Args:
         arguments: the words after the command's name; those of the process when left out.
     """
     arguments = sys.argv[1:] if arguments is None else arguments
     try:
         code = app(arguments or ["--help"], prog_name="difflora", standalone_mode=False)
+    except Busy as error:
+        _fail(str(error), error.exit_code)
     except DiffLoRAError as error:
         _fail(str(error))
     except _UsageError as error:
@@ -66,12 +73,17 @@ def main(arguments: list[str] | None = None) -> None:
         _fail(f"{said.rstrip('.')}; see `{where} --help`")
     except typer.Abort:
         _fail("stopped")
+    except OSError as error:
+        if error.errno != errno.ENOSPC:
+            raise
+        where = f"{error.filename}: " if error.filename else ""
+        _fail(f"{where}no space is left on the device; free some and run again, nothing half-written was left")
     sys.exit(code if isinstance(code, int) else 0)
 
 
-def _fail(message: str) -> NoReturn:
+def _fail(message: str, code: int = 2) -> NoReturn:
     sys.stderr.write(f"difflora: {' '.join(message.split())}\n")
-    sys.exit(2)
+    sys.exit(code)
 
 
 if __name__ == "__main__":

@@ -17,3 +17,9 @@ class BadImage(DiffLoRAError):
 
 class BadFile(DiffLoRAError):
     """A file is missing, truncated, changed or of the wrong format."""
+
+
+class Busy(DiffLoRAError):
+    """Something that passes by itself: a lock that another process holds, a server that is away. Try again."""
+
+    exit_code = 75  # EX_TEMPFAIL of sysexits.h, so that a scheduler knows it from an error that stays

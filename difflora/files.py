@@ -8,12 +8,12 @@ import os
 import tempfile
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
-
-import safetensors.torch
-from torch import Tensor
+from typing import TYPE_CHECKING, Any
 
 from difflora.errors import BadFile
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 
 def write_atomic(path: str | Path, data: bytes) -> None:
@@ -42,6 +42,8 @@ def save_safetensors(
     path: str | Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, str] | None = None
 ) -> None:
     """Writes named tensors as one safetensors file, atomically."""
+    import safetensors.torch
+
     contiguous = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
     write_atomic(path, safetensors.torch.save(contiguous, dict(metadata) if metadata else None))
 
@@ -52,6 +54,8 @@ def load_safetensors(path: str | Path) -> dict[str, Tensor]:
     Raises:
         BadFile: if it is missing or is no whole safetensors file.
     """
+    import safetensors.torch
+
     path = Path(path)
     if not path.is_file():
         raise BadFile(f"{path}: no such file")

@@ -1,12 +1,104 @@
-"""What every test shares: one thread each, since pytest-xdist already fills the cores, and Triton's interpreter."""
+"""What every test shares: one thread each, since pytest-xdist already fills the cores, and Triton's interpreter.
+
+No test tracks its runs unless it asks for it.
+"""
 
 from __future__ import annotations
 
+import copy
 import os
+from pathlib import Path
+from typing import Any
 
+import pytest
 import torch
+import yaml
 
 torch.set_num_threads(1)
 
 if not torch.cuda.is_available():
     os.environ["TRITON_INTERPRET"] = "1"  # read when triton is imported, which any test's import may do
+os.environ["DIFFLORA_TRACKING"] = "off"
+
+ROOT = Path(__file__).parents[1]
+_LOOP = {"steps": 4, "batch_size": 4, "warmup_steps": 1, "log_every": 2, "save_every": 2}
+
+
+@pytest.fixture(scope="session")
+def chain_base(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A tiny base model of SDXL's architecture, untrained."""
+    from diffusers import StableDiffusionXLPipeline
+
+    from difflora.world.base import BaseSettings, build_scheduler, build_unet
+    from difflora.world.text import TextSettings, build_text_encoders
+    from difflora.world.tokenizer import build_tokenizer
+    from difflora.world.vae import VaeSettings, build_vae
+
+    folder = tmp_path_factory.mktemp("base") / "tiny"
+    text = TextSettings(width=(16, 32), layers=2, head_dim=16)
+    torch.manual_seed(0)
+    tokenizer = build_tokenizer()
+    first, second = build_text_encoders(text, tokenizer)
+    unet = build_unet(BaseSettings(channels=(32, 32), head_dim=16), 4, text.width)
+    with torch.no_grad():
+        for parameter in unet.parameters():
+            if parameter.ndim > 1:
+                parameter.copy_(torch.randn(parameter.shape) / parameter[0].numel() ** 0.5)
+    StableDiffusionXLPipeline(
+        vae=build_vae(VaeSettings(latent_channels=4, channels=(8, 8, 16))),
+        text_encoder=first,
+        text_encoder_2=second,
+        tokenizer=tokenizer,
+        tokenizer_2=tokenizer,
+        unet=unet,
+        scheduler=build_scheduler(),
+        force_zeros_for_empty_prompt=False,
+        add_watermarker=False,
+    ).save_pretrained(folder)
+    return folder
+
+
+@pytest.fixture
+def chain_params(chain_values: dict[str, Any]) -> dict[str, Any]:
+    """The embedded default's parameters, made small enough for a minute; a copy to change."""
+    return copy.deepcopy(chain_values)
+
+
+@pytest.fixture(scope="session")
+def chain_values(chain_base: Path) -> dict[str, Any]:
+    """The same, not to be changed."""
+    values: dict[str, Any] = yaml.safe_load((ROOT / "params.yaml").read_text())
+    assets = ROOT / "assets" / "embedded"
+    values["models"]["base"] |= {"folder": str(chain_base), "name": "tiny"}
+    values["models"]["faces"]["folder"] = str(assets / "insightface")
+    values["models"]["images"] = str(assets / "clip")
+    values["identities"]["count"] = 12
+    values["identities"]["pictures"] = {
+        "candidates": 6,
+        "keep": 5,
+        "references": 3,
+        "splits": {"validation": 0.2, "test": 0.3, "seed": 1},
+    }
+    values["corpus"]["dreambooth"] |= {"targets": ["attention"], "steps": 2, "batch_size": 2}
+    values["corpus"]["people_at_once"] = 6
+    values["lae"]["model"] |= {"strides": [4, 4], "channels": [4, 4], "width": 8, "heads": 2, "mlp_width": 8}
+    values["lae"]["loop"] |= _LOOP
+    values["dit"]["model"] |= {"num_tokens": 4, "width": 16, "heads": 2, "layers": 1}
+    values["dit"]["loop"] |= _LOOP
+    values["dit"]["effect"] |= {"enabled": True, "images_per_step": 1}
+    values["dit"]["effect"]["loop"] |= _LOOP | {"steps": 2, "batch_size": 2}
+    values["evaluate"] |= {
+        "people": 2,
+        "validation_people": 1,
+        "prompts": values["evaluate"]["prompts"][:2],
+        "validation_prompts": 1,
+        "strengths": [1.0, 1.5],
+        "num_inference_steps": 2,
+        "pictures": {"steps": 2, "guidance_scale": 1.0},
+        "independent": str(assets / "evaluation" / "recogniser" / "recogniser.onnx"),
+        "agreement_options": {"assets": str(assets)},
+        "regression": {"components": 3, "mlp_epochs": 2},
+        "sheet_people": 1,
+    }
+    values["register"]["num_inference_steps"] = 2
+    return values

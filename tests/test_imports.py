@@ -121,3 +121,10 @@ def test_kernels_need_torch_and_triton_alone() -> None:
 def test_command_line_imports_nothing_heavy() -> None:
     code = "import sys, difflora.cli; print(sorted({'torch', 'diffusers', 'transformers', 'numpy'} & set(sys.modules)))"
     assert _run(code, ROOT) == "[]"
+
+
+def test_flows_and_registry_import_nothing_heavy() -> None:
+    pytest.importorskip("prefect")
+    heavy = "{'torch', 'diffusers', 'transformers', 'mlflow'}"
+    code = f"import sys, flows.full, flows.retrain, difflora.stages.registry; print(sorted({heavy} & set(sys.modules)))"
+    assert _run(code, ROOT) == "[]"

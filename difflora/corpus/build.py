@@ -14,6 +14,7 @@ from tqdm import tqdm
 from difflora.corpus.base import FrozenBase
 from difflora.corpus.dreambooth import Trainer
 from difflora.corpus.latents import encode_person
+from difflora.corpus.parts import Parts, TrainedBatch
 from difflora.corpus.people import PeopleFolder
 from difflora.corpus.settings import DreamBoothSettings
 from difflora.corpus.writer import CorpusWriter, NewRow
@@ -70,6 +71,7 @@ def build_corpus(
     dtype: Literal["fp16", "fp32"] = "fp16",
     rows_per_shard: int = 64,
     compile: bool = False,
+    parts: str | Path | None = None,
     progress: bool = True,
 ) -> BuildReport:
     """Trains a LoRA of each person who has none yet, and adds it to the corpus.
@@ -88,6 +90,7 @@ def build_corpus(
         dtype: of the rows on disk.
         rows_per_shard: rows of a file.
         compile: whether the UNet is compiled; worth its minute from some hundred people on.
+        parts: a folder of batches that ``train_batches`` trained elsewhere; they are taken as they are.
         progress: whether to show a bar with the time left.
 
     Returns:
@@ -96,6 +99,37 @@ def build_corpus(
     Raises:
         BadParameter: if a number is out of range, there is nobody, or the corpus was begun with other settings.
         BadFile: if people or corpus are damaged.
+    """
+    batches = batches_of(people, people_at_once, count, train_people)
+    layout = LoraLayout.from_unet(base.unet, settings.targets, settings.rank)
+    started, failed = time.monotonic(), dict[str, str]()
+    whole = corpus_settings(base, people, settings)
+    with (
+        CorpusWriter(folder, layout, whole, dtype=dtype, rows_per_shard=rows_per_shard) as writer,
+        Trainer(base, layout, settings, compile=compile) as trainer,
+    ):
+        there, size = len(writer), len(batches[0])
+        left = sum(identity not in writer.done for batch in batches for identity in batch)
+        ready = None if parts is None else Parts(Path(parts), {**whole, "layout": layout.to_json()})
+        with tqdm(total=left, desc="corpus", unit="LoRA", disable=not progress) as bar:
+            for batch in batches:
+                missing = [identity for identity in batch if identity not in writer.done]
+                if missing:
+                    made = ready.load(batch) if ready else None
+                    made = made or _train_batch(trainer, batch, people, base, settings, size if compile else 0)
+                    failed |= _add(writer, made)
+                    bar.update(len(missing))
+        writer.finish()
+        return BuildReport(len(writer) - there, there, failed, time.monotonic() - started)
+
+
+def batches_of(
+    people: PeopleFolder, people_at_once: int, count: int | None = None, train_people: int | None = None
+) -> list[list[str]]:
+    """Who is trained with whom, the same on every machine; see ``build_corpus``.
+
+    Raises:
+        BadParameter: if a number is out of range, or there is nobody.
     """
     for name, number in (("people_at_once", people_at_once), ("count", count), ("train_people", train_people)):
         if number is not None and number < 1:
@@ -106,37 +140,53 @@ def build_corpus(
         ids = [identity for identity in ids if people.line(identity)["split"] != "train" or identity in trained]
     if not ids:
         raise BadParameter(f"{people.folder}: has nobody; make people first")
+    size = min(people_at_once, len(ids))
+    return [ids[start : start + size] for start in range(0, len(ids), size)]
+
+
+def train_batches(
+    parts: str | Path,
+    batches: Sequence[Sequence[str]],
+    people: PeopleFolder,
+    base: FrozenBase,
+    settings: DreamBoothSettings,
+    *,
+    progress: bool = True,
+) -> int:
+    """Trains some of the batches into files of their own, for a build to take; those that are there are left.
+
+    Args:
+        parts: the folder.
+        batches: of ``batches_of``.
+        people: whom to train.
+        base: the frozen base model, in ``settings.precision``.
+        settings: how to train.
+        progress: whether to show a bar with the time left.
+
+    Returns:
+        How many batches were trained now.
+
+    Raises:
+        BadFile: if people are damaged.
+    """
     layout = LoraLayout.from_unet(base.unet, settings.targets, settings.rank)
-    started, failed = time.monotonic(), dict[str, str]()
-    whole = corpus_settings(base, people, settings)
-    with (
-        CorpusWriter(folder, layout, whole, dtype=dtype, rows_per_shard=rows_per_shard) as writer,
-        Trainer(base, layout, settings, compile=compile) as trainer,
-    ):
-        there = len(writer)
-        size = min(people_at_once, len(ids))
-        batches = [ids[start : start + size] for start in range(0, len(ids), size)]
-        left = sum(identity not in writer.done for identity in ids)
-        with tqdm(total=left, desc="corpus", unit="LoRA", disable=not progress) as bar:
-            for batch in batches:
-                missing = [identity for identity in batch if identity not in writer.done]
-                if missing:
-                    failed |= _train_batch(writer, trainer, batch, people, base, settings, size if compile else 0)
-                    bar.update(len(missing))
-        writer.finish()
-        return BuildReport(len(writer) - there, there, failed, time.monotonic() - started)
+    folder = Parts(Path(parts), {**corpus_settings(base, people, settings), "layout": layout.to_json()})
+    missing = [batch for batch in batches if folder.load(batch) is None]
+    with Trainer(base, layout, settings) as trainer:
+        for batch in tqdm(missing, desc="corpus", unit="batch", disable=not progress):
+            folder.save(batch, _train_batch(trainer, batch, people, base, settings, 0))
+    return len(missing)
 
 
 def _train_batch(
-    writer: CorpusWriter,
     trainer: Trainer,
     batch: Sequence[str],
     people: PeopleFolder,
     base: FrozenBase,
     settings: DreamBoothSettings,
     least: int,
-) -> dict[str, str]:
-    """Trains a whole batch and adds whoever of it is missing; gives those who failed.
+) -> TrainedBatch:
+    """Trains a whole batch.
 
     A batch of fewer than ``least`` is filled up by its first person: compiled code is for one size.
     """
@@ -148,8 +198,6 @@ def _train_batch(
     trained = trainer.train(encoded + encoded[:1] * (least - len(encoded)))
     rows, failed = [], {}
     for place, identity in enumerate(batch):
-        if identity in writer.done:
-            continue
         if place in trained.failed:
             failed[identity] = trained.failed[place]
             continue
@@ -157,7 +205,13 @@ def _train_batch(
         loss = float(trained.final_loss[place])
         flat, images = trained.flat[place], len(encoded[place])
         rows.append(NewRow(identity, line["split"], line["class_word"], flat, settings.seed, images, loss))
-    for identity in writer.append(rows):
+    return TrainedBatch(rows, failed)
+
+
+def _add(writer: CorpusWriter, made: TrainedBatch) -> dict[str, str]:
+    """Adds whoever of a batch is missing; gives those who failed."""
+    failed = {identity: reason for identity, reason in made.failed.items() if identity not in writer.done}
+    for identity in writer.append([row for row in made.rows if row.identity not in writer.done]):
         failed[identity] = f"{identity}: its weights do not fit the corpus's type; give a lower lr, or fp32 rows"
     for identity, reason in failed.items():
         logger.warning("no LoRA of %s", reason)

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import hashlib
 import logging
+from collections.abc import Sequence
 from pathlib import Path
 
 import torch
 from pydantic import BaseModel, ConfigDict, Field, model_validator
+from torch import Tensor
 from tqdm import tqdm
 
 from difflora.corpus.people import PeopleFolder, PeopleWriter, Person
@@ -69,19 +71,54 @@ def make_person(
     """
     seed = person_seed(identity, settings.seed)
     made = source.candidates(identity, settings.candidates, seed)
-    seen = look(encoder, made.images)
-    kept, cosines = most_similar(seen.embeddings, seen.found, settings.keep, identity)
+    return choose_pictures(encoder, identity, made.images, made.captions, made.class_word, settings, seed)
+
+
+def choose_pictures(
+    encoder: InsightFaceEncoder,
+    identity: str,
+    candidates: Tensor,
+    all_captions: Sequence[str],
+    class_word: str,
+    settings: IdentitySettings,
+    seed: int,
+    *,
+    fewer_will_do: bool = False,
+) -> tuple[Person, float]:
+    """Filters and augments one person's pictures, however they came to be.
+
+    Args:
+        encoder: the face pack.
+        identity: the person's id.
+        candidates: (M, 3, H, W) uint8, RGB.
+        all_captions: M prompts.
+        class_word: man, woman.
+        settings: how many, and how.
+        seed: draws which are shown and which are learnt from.
+        fewer_will_do: whether all pictures with a face are kept where there are fewer than ``settings.keep``.
+
+    Returns:
+        The person, and the mean cosine of the kept pictures to their centre.
+
+    Raises:
+        BadImage: if too few show a face.
+    """
+    seen = look(encoder, candidates)
+    keep = settings.keep
+    if fewer_will_do:
+        keep = max(settings.references + 1, min(keep, int(seen.found.sum())))
+    kept, cosines = most_similar(seen.embeddings, seen.found, keep, identity)
     generator = torch.Generator().manual_seed(seed)
     order = torch.randperm(len(kept), generator=generator)
     shown = kept[order[: settings.references].sort().values]
     learnt = kept[order[settings.references :].sort().values]
-    captions = pick(made.captions, learnt)
-    images, captions = augment(made.images[learnt], captions, seen.boxes[learnt], settings.augment, generator)
+    captions = pick(all_captions, learnt)
+    images, captions = augment(candidates[learnt], captions, seen.boxes[learnt], settings.augment, generator)
     face = {
         "face": seen.embeddings[learnt].repeat(settings.augment.copies, 1),
         "references.face": seen.embeddings[shown],
     }
-    person = Person(identity, made.class_word, images, captions, made.images[shown], pick(made.captions, shown), face)
+    person = Person(identity, class_word, images, captions, candidates[shown], pick(all_captions, shown), face)
     return person, float(cosines.mean())
 
 

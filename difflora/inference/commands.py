@@ -149,7 +149,7 @@ PROMPTS = (
 def _painter(folder: Path, lora: LoraWeights, steps: int, guidance_scale: float, device: str) -> Painter:
     from difflora.corpus.base import FrozenBase
     from difflora.inference.painter import Painter, PictureSettings
-    from difflora.models.settings import validated
+    from difflora.validation import validated
 
     settings = validated(PictureSettings, {"steps": steps, "guidance_scale": guidance_scale}, "pictures")
     frozen = FrozenBase.open(folder, lora.base.name if lora.base else None, device=device, hash_files=False)

@@ -16,7 +16,8 @@ from difflora.errors import BadParameter
 from difflora.models.layers import AdaLnLayer, modulate, zero
 from difflora.models.mif import MixedImageFeatures
 from difflora.models.portable import PortableConfig
-from difflora.models.settings import DitModelSettings, validated
+from difflora.models.settings import DitModelSettings
+from difflora.validation import validated
 
 _TIME_CHANNELS = 256
 _INIT_STD = 0.02

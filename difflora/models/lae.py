@@ -19,7 +19,8 @@ from difflora.models.decoder import AttentionDecoder
 from difflora.models.layers import zero
 from difflora.models.linear_path import LinearPath
 from difflora.models.portable import PortableConfig
-from difflora.models.settings import LaeModelSettings, validated
+from difflora.models.settings import LaeModelSettings
+from difflora.validation import validated
 
 _LEAST_DEVIATION = 1e-4
 

@@ -3,15 +3,11 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
-from typing import Any, Literal, TypeVar
+from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
-
-from difflora.errors import BadParameter
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 PredictionType = Literal["sample", "epsilon", "v_prediction"]
-_Settings = TypeVar("_Settings", bound=BaseModel)
 
 
 class LaeModelSettings(BaseModel):
@@ -102,24 +98,3 @@ class NoiseSettings(BaseModel):
     zero_terminal_snr: bool = Field(
         False, description="rescale the levels so that the last is pure noise; the paper's keeps 5% of the signal"
     )
-
-
-def validated(kind: type[_Settings], value: Mapping[str, Any] | _Settings, where: str) -> _Settings:
-    """Settings from plain values.
-
-    Args:
-        kind: the settings' class.
-        value: keys and values, or settings that are there already.
-        where: file or key for the error.
-
-    Raises:
-        BadParameter: for a key or value that is not allowed; it is named.
-    """
-    if isinstance(value, kind):
-        return value
-    try:
-        return kind.model_validate(value)
-    except ValidationError as error:
-        first = error.errors()[0]
-        key = ".".join([where, *map(str, first["loc"])])
-        raise BadParameter(f"{key}: {first['msg'].removeprefix('Value error, ')}") from error

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from difflora.errors import BadFile
+from difflora.errors import BadFile, BadParameter
 
 
 def stage(
@@ -15,6 +15,10 @@ def stage(
     params: Annotated[Path, typer.Option(metavar="FILE", help="Parameters; outputs lie beside them.")] = Path(
         "params.yaml"
     ),
+    batches: Annotated[
+        str | None,
+        typer.Option(metavar="N,N...", help="Of the corpus alone: train these batches into data/parts and no more."),
+    ] = None,
 ) -> None:
     """Run one step of the chain, going on from where an earlier call stopped.
 
@@ -24,7 +28,38 @@ def stage(
     """
     from difflora.stages.run import run_stage
 
-    run_stage(name, params)
+    if batches is None:
+        run_stage(name, params)
+        return
+    if name != "corpus" or not all(word.strip().isdigit() for word in batches.split(",")):
+        raise BadParameter(f"--batches {batches}: is of the step corpus alone, and takes numbers with commas between")
+    from difflora.stages.corpus import train_some
+    from difflora.stages.params import load_params
+    from difflora.stages.workspace import Workspace
+
+    trained = train_some(Workspace(params.parent, load_params(params)), [int(word) for word in batches.split(",")])
+    typer.echo(f"trained {trained} batches; `difflora stage corpus` joins them")
+
+
+def doctor(
+    params: Annotated[Path, typer.Option("--params", metavar="FILE", help="The workspace's parameters.")] = Path(
+        "params.yaml"
+    ),
+) -> None:
+    """Say what is installed, reached and missing, and which licences to mind; exit code 1 if the chain cannot run.
+
+    Example: difflora doctor
+    """
+    from rich.console import Console
+
+    from difflora.stages.doctor import examine
+
+    console, found = Console(soft_wrap=True), examine(params.parent)
+    signs = {"ok": "[green]ok     [/]", "note": "[yellow]note   [/]", "missing": "[red]missing[/]"}
+    for one in found:
+        console.print(f"{one.topic:9s} {signs[one.verdict]} {one.text}", highlight=False)
+    if any(one.verdict == "missing" for one in found):
+        raise typer.Exit(1)
 
 
 def figures(

@@ -6,11 +6,12 @@ from difflora.files import write_json
 from difflora.models import DiffLoRAPipeline, LoraAutoencoder, make_scheduler
 from difflora.models.portable import load_model
 from difflora.stages.curves import write_curve
+from difflora.stages.tracking import SILENT, Tracker
 from difflora.stages.workspace import Workspace
 from difflora.training import encode_people, train_dit
 
 
-def run(workspace: Workspace) -> None:
+def run(workspace: Workspace, tracker: Tracker = SILENT) -> None:
     """Computes the conditions, trains the transformer and, with ``dit.effect``, goes on through the base model.
 
     Writes ``models/dit``, ``data/features.safetensors``, ``reports/dit.json`` and the losses: ``reports/dit_loss.csv``
@@ -18,7 +19,7 @@ def run(workspace: Workspace) -> None:
     """
     params, corpus, people = workspace.params, workspace.open_corpus(), workspace.open_people()
     lae = load_model(LoraAutoencoder, workspace.there(workspace.lae, "lae"), params.models.device)
-    faces, images = workspace.open_faces(), workspace.open_images()
+    start, faces, images = workspace.start(), workspace.open_faces(), workspace.open_images()
     effect = params.dit.effect.enabled
     names = [entry.identity for entry in corpus.entries if entry.split != "test"]
     if effect:  # it learns from pictures, and needs nobody's LoRA
@@ -27,7 +28,8 @@ def run(workspace: Workspace) -> None:
     features.save(workspace.features)
     inputs = [workspace.corpus / "index.jsonl", workspace.people / "people.jsonl", workspace.features]
     inputs += sorted(workspace.lae.glob("*.safetensors"))
-    with workspace.checkpoint("dit", params.dit.model_dump(mode="json"), inputs) as folder:
+    section = {**params.dit.model_dump(mode="json"), "continue_from": str(params.continue_from)}
+    with workspace.checkpoint("dit", section, inputs) as folder:
         trained = train_dit(
             corpus,
             lae,
@@ -37,6 +39,9 @@ def run(workspace: Workspace) -> None:
             canonical_form=params.lae.canonical_form,
             base=workspace.open_base() if effect else None,
             people=people if effect else None,
+            start=None if start is None else start.transformer,
+            on_log=tracker.curve("dit"),
+            on_effect_log=tracker.curve("effect"),
         )
         pipeline = DiffLoRAPipeline(
             trained.lae,
@@ -51,3 +56,5 @@ def run(workspace: Workspace) -> None:
         write_curve(workspace.report("dit_loss.csv"), trained.report.history)
         write_curve(workspace.report("effect_loss.csv"), trained.effect_report.history if trained.effect_report else [])
         write_json(workspace.report("dit.json"), {**trained.metrics, "loss": trained.report.history[-1]["loss"]})
+    tracker.metrics(trained.metrics)
+    tracker.artifact(*(workspace.report(name) for name in ("dit.json", "dit_loss.csv", "effect_loss.csv")))

@@ -5,17 +5,19 @@ from __future__ import annotations
 from difflora.files import write_json
 from difflora.models.portable import save_model
 from difflora.stages.curves import write_curve
+from difflora.stages.tracking import SILENT, Tracker
 from difflora.stages.workspace import Workspace
 from difflora.training import train_lae
 
 
-def run(workspace: Workspace) -> None:
+def run(workspace: Workspace, tracker: Tracker = SILENT) -> None:
     """Trains the autoencoder on the training people's LoRAs.
 
     Writes ``models/lae``, ``reports/lae.json`` and its losses, ``reports/lae_loss.csv``.
     """
     params, corpus = workspace.params, workspace.open_corpus()
-    section = params.lae.model_dump(mode="json")
+    start = workspace.start()
+    section = {**params.lae.model_dump(mode="json"), "continue_from": str(params.continue_from)}
     with workspace.checkpoint("lae", section, [workspace.corpus / "index.jsonl"]) as folder:
         trained = train_lae(
             corpus,
@@ -24,6 +26,8 @@ def run(workspace: Workspace) -> None:
             base=workspace.open_base().name,
             alpha=params.corpus.dreambooth.alpha,
             trigger_prompt=params.models.base.trigger_prompt,
+            start=None if start is None else start.lae,
+            on_log=tracker.curve("lae"),
         )
         save_model(trained.model, workspace.lae)
         write_curve(workspace.report("lae_loss.csv"), trained.report.history)
@@ -31,3 +35,5 @@ def run(workspace: Workspace) -> None:
             workspace.report("lae.json"),
             {**trained.metrics, "loss": trained.report.history[-1]["loss"], "explained_by_module": trained.modules},
         )
+    tracker.metrics(trained.metrics)
+    tracker.artifact(workspace.report("lae.json"), workspace.report("lae_loss.csv"))

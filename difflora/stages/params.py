@@ -12,8 +12,8 @@ from difflora.corpus.settings import DreamBoothSettings
 from difflora.errors import BadFile
 from difflora.evaluation.settings import EvaluateSettings
 from difflora.identities.build import IdentitySettings
-from difflora.models.settings import validated
 from difflora.training import DitSettings, LaeSettings
+from difflora.validation import validated
 
 
 class _Section(BaseModel):
@@ -78,6 +78,12 @@ class RegisterParams(_Section):
     include_encoders: bool = Field(True, description="copy the encoders' files into it; mind their licences")
     num_inference_steps: int = Field(100, ge=1, description="the model's default")
     guidance_scale: float = Field(1.0, ge=0, description="the model's default")
+    registry: str | None = Field(
+        "difflora-candidates",
+        min_length=1,
+        pattern=r"^[^/:]+$",
+        description="registered model that it joins as a candidate, where runs are tracked; None for none",
+    )
 
 
 class Params(_Section):
@@ -90,6 +96,10 @@ class Params(_Section):
     dit: DitSettings = DitSettings()
     evaluate: EvaluateSettings
     register_: RegisterParams = Field(RegisterParams(), alias="register")
+    continue_from: Path | None = Field(
+        None,
+        description="folder of a trained pipeline that LAE and DiT go on from, beside this file; None to start anew",
+    )
 
     @model_validator(mode="after")
     def _fits(self) -> Params:
@@ -103,6 +113,12 @@ class Params(_Section):
             if steps > most:
                 raise ValueError(f"{name} is {steps}, but dit.noise has {most} timesteps")
         return self
+
+
+def section_of(params: Params, stage: str) -> dict[str, Any]:
+    """A stage's section as plain values."""
+    values: dict[str, Any] = params.model_dump(mode="json", by_alias=True)[stage]
+    return values
 
 
 def load_params(path: str | Path = "params.yaml") -> Params:

@@ -10,12 +10,16 @@ from difflora.folders import read_json, whole_folder
 from difflora.manifest import check_manifest, write_manifest
 from difflora.models import DiffLoRAPipeline
 from difflora.stages.card import model_card
+from difflora.stages.tracking import SILENT, Tracker
 from difflora.stages.workspace import Workspace
 from difflora.training.reproducible import weights_digest
 
 
-def run(workspace: Workspace) -> None:
-    """Writes ``models/difflora``: the pipeline with its encoders and the strength that the evaluation chose."""
+def run(workspace: Workspace, tracker: Tracker = SILENT) -> None:
+    """Writes ``models/difflora``: the pipeline with its encoders and the strength that the evaluation chose.
+
+    Where runs are tracked it is registered as a candidate, once.
+    """
     params = workspace.params
     figures: dict[str, Any] = read_json(workspace.report("evaluation.json"))
     there = workspace.there(workspace.dit, "dit")
@@ -39,3 +43,11 @@ def run(workspace: Workspace) -> None:
         write_atomic(folder / "README.md", model_card(params, pipeline, figures).encode())
         write_manifest(folder)
     check_manifest(workspace.model)
+    tracker.artifact(workspace.model / "README.md")
+    if params.register_.registry is None or tracker.run_id is None:
+        return
+    from difflora.stages.registry import Registry
+
+    Registry(workspace.root).register(
+        params, tracker.run_id, workspace.model, workspace.root / "reports", params.register_.registry
+    )

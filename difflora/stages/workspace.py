@@ -18,6 +18,8 @@ from difflora.encoders.faces import InsightFaceEncoder
 from difflora.encoders.images import CLIPImageEncoder
 from difflora.errors import BadFile
 from difflora.files import sha256_file
+from difflora.manifest import check_manifest
+from difflora.models import DiffLoRAPipeline
 from difflora.stages.params import Params
 
 
@@ -42,6 +44,16 @@ class Workspace:
     def corpus(self) -> Path:
         """Output of ``corpus``."""
         return self.root / "data" / "corpus"
+
+    @property
+    def parts(self) -> Path:
+        """Batches of the corpus that were trained elsewhere; gone once the corpus holds them."""
+        return self.root / "data" / "parts"
+
+    @property
+    def incoming(self) -> Path:
+        """New people's pictures, a folder and a consent record each."""
+        return self.root / "data" / "incoming"
 
     @property
     def features(self) -> Path:
@@ -117,6 +129,25 @@ class Workspace:
         if not folder.is_dir():
             raise BadFile(f"{folder}: no such folder; run `difflora stage {stage}` first")
         return folder
+
+    def start(self) -> DiffLoRAPipeline | None:
+        """The pipeline that LAE and DiT go on from; None where they start anew.
+
+        Raises:
+            BadFile: if it is not there, or not what its manifest says.
+        """
+        if self.params.continue_from is None:
+            return None
+        folder = self.root / self.params.continue_from
+        if not folder.is_dir():
+            raise BadFile(
+                f"{folder}: no such folder, though continue_from names it; fetch it with `difflora registry fetch`, or "
+                "set continue_from to null"
+            )
+        check_manifest(folder)
+        return DiffLoRAPipeline.from_pretrained(
+            folder, face_encoder=self.open_faces(), image_encoder=self.open_images(), device=self.params.models.device
+        )
 
     @contextmanager
     def checkpoint(self, name: str, section: Mapping[str, Any], inputs: list[Path]) -> Iterator[Path]:

@@ -17,88 +17,13 @@ from difflora.lora import LoraWeights
 from difflora.manifest import check_manifest
 from difflora.models import DiffLoRAPipeline
 from difflora.stages.run import STAGES, run_stage
-from difflora.world.base import BaseSettings, build_scheduler, build_unet
-from difflora.world.text import TextSettings, build_text_encoders
-from difflora.world.tokenizer import build_tokenizer
-from difflora.world.vae import VaeSettings, build_vae
-
-ROOT = Path(__file__).parents[2]
-TEXT = TextSettings(width=(16, 32), layers=2, head_dim=16)
-LOOP = {"steps": 4, "batch_size": 4, "warmup_steps": 1, "log_every": 2, "save_every": 2}
-
-
-def _parameters(base: Path) -> dict[str, Any]:
-    """The embedded default's, made small enough for a minute."""
-    values: dict[str, Any] = yaml.safe_load((ROOT / "params.yaml").read_text())
-    assets = ROOT / "assets" / "embedded"
-    values["models"]["base"] |= {"folder": str(base), "name": "tiny"}
-    values["models"]["faces"]["folder"] = str(assets / "insightface")
-    values["models"]["images"] = str(assets / "clip")
-    values["identities"]["count"] = 12
-    values["identities"]["pictures"] = {
-        "candidates": 6,
-        "keep": 5,
-        "references": 3,
-        "splits": {"validation": 0.2, "test": 0.3, "seed": 1},
-    }
-    values["corpus"]["dreambooth"] |= {"targets": ["attention"], "steps": 2, "batch_size": 2}
-    values["corpus"]["people_at_once"] = 6
-    values["lae"]["model"] |= {"strides": [4, 4], "channels": [4, 4], "width": 8, "heads": 2, "mlp_width": 8}
-    values["lae"]["loop"] |= LOOP
-    values["dit"]["model"] |= {"num_tokens": 4, "width": 16, "heads": 2, "layers": 1}
-    values["dit"]["loop"] |= LOOP
-    values["dit"]["effect"] |= {"enabled": True, "images_per_step": 1}
-    values["dit"]["effect"]["loop"] |= LOOP | {"steps": 2, "batch_size": 2}
-    values["evaluate"] |= {
-        "people": 2,
-        "validation_people": 1,
-        "prompts": values["evaluate"]["prompts"][:2],
-        "validation_prompts": 1,
-        "strengths": [1.0, 1.5],
-        "num_inference_steps": 2,
-        "pictures": {"steps": 2, "guidance_scale": 1.0},
-        "independent": str(assets / "evaluation" / "recogniser" / "recogniser.onnx"),
-        "agreement_options": {"assets": str(assets)},
-        "regression": {"components": 3, "mlp_epochs": 2},
-        "sheet_people": 1,
-    }
-    values["register"]["num_inference_steps"] = 2
-    return values
 
 
 @pytest.fixture(scope="module")
-def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("base") / "tiny"
-    torch.manual_seed(0)
-    tokenizer = build_tokenizer()
-    first, second = build_text_encoders(TEXT, tokenizer)
-    StableDiffusionXLPipeline(
-        vae=build_vae(VaeSettings(latent_channels=4, channels=(8, 8, 16))),
-        text_encoder=first,
-        text_encoder_2=second,
-        tokenizer=tokenizer,
-        tokenizer_2=tokenizer,
-        unet=_awake(build_unet(BaseSettings(channels=(32, 32), head_dim=16), 4, TEXT.width)),
-        scheduler=build_scheduler(),
-        force_zeros_for_empty_prompt=False,
-        add_watermarker=False,
-    ).save_pretrained(folder)
-    return folder
-
-
-def _awake(unet: Any) -> Any:
-    with torch.no_grad():
-        for parameter in unet.parameters():
-            if parameter.ndim > 1:
-                parameter.copy_(torch.randn(parameter.shape) / parameter[0].numel() ** 0.5)
-    return unet
-
-
-@pytest.fixture(scope="module")
-def chain(base: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def chain(chain_values: dict[str, Any], tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A workspace after all steps."""
     root = tmp_path_factory.mktemp("chain")
-    (root / "params.yaml").write_text(yaml.safe_dump(_parameters(base)))
+    (root / "params.yaml").write_text(yaml.safe_dump(chain_values))
     for name in STAGES:
         run_stage(name, root / "params.yaml")
     return root
@@ -111,7 +36,7 @@ def _report(root: Path, name: str) -> dict[str, Any]:
 
 def test_every_step_leaves_its_figures(chain: Path) -> None:
     assert _report(chain, "identities.json")["people"] == 12
-    assert _report(chain, "corpus.json")["people"] == 12
+    assert _report(chain, "corpus.json")["rows"] == 12
     assert _report(chain, "lae.json")["compression_ratio"] > 1
     assert _report(chain, "dit.json")["parameters"] > 0
     figures = _report(chain, "evaluation.json")
@@ -124,7 +49,7 @@ def test_every_step_leaves_its_figures(chain: Path) -> None:
     assert not (chain / "data" / "checkpoints" / "dit").exists(), "checkpoints go when the step is done"
 
 
-def test_the_shipped_folder_makes_loras(chain: Path, base: Path, tmp_path: Path) -> None:
+def test_the_shipped_folder_makes_loras(chain: Path, chain_base: Path, tmp_path: Path) -> None:
     folder = chain / "models" / "difflora"
     check_manifest(folder)
     card = (folder / "README.md").read_text()
@@ -139,7 +64,7 @@ def test_the_shipped_folder_makes_loras(chain: Path, base: Path, tmp_path: Path)
         _reference(chain).save(file, "JPEG", quality=95)
     made = pipeline(tmp_path / "me.jpg", generator=torch.Generator().manual_seed(0)).lora
     made.save(tmp_path / "me.safetensors")
-    diffusers = StableDiffusionXLPipeline.from_pretrained(base)
+    diffusers = StableDiffusionXLPipeline.from_pretrained(chain_base)
     diffusers.load_lora_weights(tmp_path / "me.safetensors")
     assert LoraWeights.load(tmp_path / "me.safetensors").base == pipeline.lae.base
 
@@ -179,9 +104,9 @@ def test_a_step_is_the_same_when_it_is_done_again(chain: Path, tmp_path: Path) -
         assert (root / "models" / "lae" / path.name).read_bytes() == path.read_bytes(), path.name
 
 
-def test_steps_out_of_turn_and_unknown_ones_are_named(base: Path, tmp_path: Path) -> None:
+def test_steps_out_of_turn_and_unknown_ones_are_named(chain_params: dict[str, Any], tmp_path: Path) -> None:
     path = tmp_path / "params.yaml"
-    path.write_text(yaml.safe_dump(_parameters(base)))
+    path.write_text(yaml.safe_dump(chain_params))
     for name, said in (
         ("corpus", "run `difflora stage identities` first"),
         ("lae", "run `difflora stage corpus` first"),

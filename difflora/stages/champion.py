@@ -1,0 +1,55 @@
+"""The champion on this workspace's people, so that a candidate is compared with it side by side."""
+
+from __future__ import annotations
+
+import hashlib
+from typing import Any
+
+from difflora.evaluation.report import by_person
+from difflora.files import sha256_file, write_json
+from difflora.folders import read_json
+from difflora.manifest import NAME
+from difflora.stages.candidate import MANIFEST, VERSION, protocol
+from difflora.stages.evaluate import measure
+from difflora.stages.registry import Registry
+from difflora.stages.workspace import Workspace
+
+
+def measure_champion(workspace: Workspace) -> str | None:
+    """Measures the champion as the step ``evaluate`` measures a candidate, unless that was done already.
+
+    Writes ``reports/champion.json`` and ``reports/champion_people.json``.
+
+    Args:
+        workspace: with people, corpus, features and autoencoder.
+
+    Returns:
+        The champion's version; None where there is none.
+    """
+    registry = Registry(workspace.root)
+    champion = registry.champion()
+    if champion is None:
+        return None
+    manifest = workspace.model / NAME
+    if manifest.exists() and sha256_file(manifest) == champion.tags[MANIFEST]:
+        return str(champion.tags[VERSION])  # the workspace's own model: the step evaluate measured it
+    folder = registry.champion_folder()
+    if folder is None:
+        return None
+    inputs = hashlib.sha256()
+    for path in (workspace.corpus / "index.jsonl", workspace.people / "people.jsonl"):
+        inputs.update(sha256_file(path).encode())
+    facts: dict[str, Any] = {
+        "champion": champion.tags[VERSION],
+        "manifest": champion.tags[MANIFEST],
+        "protocol": protocol(workspace.params),
+        "inputs": inputs.hexdigest(),
+    }
+    place = workspace.report("champion.json")
+    known = read_json(place) if place.exists() else {}
+    if {name: known.get(name) for name in facts} == facts and workspace.report("champion_people.json").exists():
+        return str(facts["champion"])
+    ladder, figures = measure(workspace, folder)
+    write_json(workspace.report("champion_people.json"), by_person(ladder))
+    write_json(place, {**facts, "figures": figures})
+    return str(facts["champion"])

@@ -1,0 +1,153 @@
+"""``difflora doctor``: what is here, what is missing, what to mind."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import os
+import re
+import shutil
+import urllib.request
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from difflora.errors import DiffLoRAError
+from difflora.stages.params import Params, load_params
+from difflora.stages.store import check_server, tracking_uri, without_password
+
+Verdict = Literal["ok", "note", "missing"]
+
+_PACKAGES = ("difflora", "torch", "diffusers", "transformers", "peft", "accelerate", "onnxruntime", "insightface")
+_EXTRAS = {"pipeline": ("prefect", "mlflow", "dvc"), "gpu": ("triton",), "ray": ("ray", "prefect-ray")}
+_NON_COMMERCIAL = re.compile(r"buffalo|antelope", re.IGNORECASE)
+_LICENCE = re.compile(r"^license: *(?P<name>.+)$", re.MULTILINE)
+_LEAST_GIB = 5
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One thing that was looked at.
+
+    Attributes:
+        topic: versions, devices, presets, weights, servers or licences.
+        verdict: ``missing`` where the chain of this workspace cannot run without it.
+        text: what was found, and what to do.
+    """
+
+    topic: str
+    verdict: Verdict
+    text: str
+
+
+def examine(root: Path) -> list[Finding]:
+    """Looks at everything; nothing is changed.
+
+    Args:
+        root: of the workspace.
+    """
+    return [*_versions(), *_devices(root), *_presets(root), *_servers(root), *_chain(root)]
+
+
+def _versions() -> list[Finding]:
+    found = [f"{name} {_version(name)}" for name in _PACKAGES]
+    lines = [Finding("versions", "ok", ", ".join(found))]
+    for extra, names in _EXTRAS.items():
+        missing = [name for name in names if _version(name) is None]
+        if missing:
+            text = f"extra {extra}: {', '.join(missing)} not installed; pip install 'difflora[{extra}]'"
+            lines.append(Finding("versions", "note", text))
+        else:
+            lines.append(Finding("versions", "ok", ", ".join(f"{name} {_version(name)}" for name in names)))
+    return lines
+
+
+def _version(name: str) -> str | None:
+    try:
+        return importlib.metadata.version(name)
+    except importlib.metadata.PackageNotFoundError:
+        return None
+
+
+def _devices(root: Path) -> list[Finding]:
+    import torch
+
+    free = shutil.disk_usage(root).free / 2**30
+    names = [torch.cuda.get_device_name(place) for place in range(torch.cuda.device_count())]
+    text = f"{os.cpu_count()} cores, torch uses {torch.get_num_threads()}; GPUs: {', '.join(names) or 'none'}"
+    disk = Finding("devices", "ok" if free > _LEAST_GIB else "note", f"{free:.0f} GiB free in {root.resolve()}")
+    return [Finding("devices", "ok", text), disk]
+
+
+def _presets(root: Path) -> list[Finding]:
+    found = []
+    for path in sorted((root / "presets").glob("*.yaml")):
+        try:
+            missing = [str(place) for place in _weights(load_params(path)) if not (root / place).exists()]
+            text = f"{path.name}: {'bring ' + ', '.join(missing) if missing else 'ready'}"
+            found.append(Finding("presets", "note" if missing else "ok", text))
+        except DiffLoRAError as error:
+            found.append(Finding("presets", "missing", str(error)))
+    return found
+
+
+def _weights(params: Params) -> list[Path]:
+    """The folders and files that a chain reads and no step makes."""
+    models, judge = params.models, params.evaluate.independent
+    places = [models.base.folder, models.faces.folder / "models" / models.faces.pack, models.images]
+    return places + ([judge] if judge else [])
+
+
+def _servers(root: Path) -> list[Finding]:
+    found = []
+    uri = tracking_uri(root)
+    if uri is None:
+        found.append(Finding("servers", "note", "MLflow: nothing is tracked"))
+    else:
+        try:
+            check_server(uri)
+            found.append(Finding("servers", "ok", f"MLflow: {without_password(uri)}"))
+        except DiffLoRAError as error:
+            found.append(Finding("servers", "note", f"MLflow: {error}"))
+    api = os.environ.get("PREFECT_API_URL")
+    if not api:
+        found.append(Finding("servers", "note", "Prefect: PREFECT_API_URL is not set; `make up` starts a server"))
+        return found
+    try:
+        with urllib.request.urlopen(f"{api.rstrip('/')}/health", timeout=5):
+            found.append(Finding("servers", "ok", f"Prefect: {without_password(api)}"))
+    except (OSError, ValueError) as error:
+        text = f"Prefect: {without_password(api)} does not answer ({error}); `make up` starts a server"
+        found.append(Finding("servers", "note", text))
+    return found
+
+
+def _chain(root: Path) -> list[Finding]:
+    """Weights and licences of this workspace's own parameters."""
+    try:
+        params = load_params(root / "params.yaml")
+    except DiffLoRAError as error:
+        return [Finding("weights", "missing", str(error))]
+    found = []
+    for place in _weights(params):
+        there = (root / place).exists()
+        text = f"{place}" if there else f"{place}: not there; bring it, or change params.yaml"
+        found.append(Finding("weights", "ok" if there else "missing", text))
+    pack = params.models.faces.pack
+    if _NON_COMMERCIAL.search(pack):
+        text = f"face pack {pack}: InsightFace's pretrained models are for non-commercial research"
+        found.append(Finding("licences", "note", text))
+    for name, place in (("base model", params.models.base.folder), ("face pack", params.models.faces.folder)):
+        found.append(Finding("licences", "note", f"{name}: {_licence(root / place) or 'look it up where it is from'}"))
+    if params.register_.include_encoders:
+        text = "register.include_encoders is on: the shipped folder passes the encoders on, under their licences"
+        found.append(Finding("licences", "note", text))
+    return found
+
+
+def _licence(folder: Path) -> str | None:
+    """What the model card of a folder, or of the one above, calls its licence."""
+    for place in (folder, folder.parent):
+        card = place / "README.md"
+        if card.is_file() and (match := _LICENCE.search(card.read_text(errors="replace")[:2000])):
+            return match["name"].strip()
+    return None

@@ -1,0 +1,94 @@
+"""``difflora/retrain``: new people came in, so the champion learns from them; it goes only where the gate agrees."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+from prefect import flow, task
+from prefect.cache_policies import NO_CACHE
+
+from difflora.files import write_atomic
+from flows import tasks
+from flows.corpus import fan_out
+from flows.full import GATE
+from flows.report import publish
+from flows.runners import Runner, task_runner
+
+_LINE = re.compile(r"^continue_from:.*$", re.MULTILINE)
+
+
+@task(name="look for people", cache_policy=NO_CACHE)
+def look(root: Path) -> tuple[list[str], dict[str, str]]:
+    """Whoever of ``data/incoming`` is new, and why others are refused."""
+    from difflora.corpus.lines import read_lines
+    from difflora.identities.consent import new_people
+
+    listed = read_lines(root / "data" / "people" / "people.jsonl")
+    found, refused = new_people(root / "data" / "incoming", {str(line["identity"]) for line in listed})
+    return sorted(found), refused
+
+
+@task(name="fetch champion", **tasks.RETRY)
+def fetch_champion(root: Path) -> Path | None:
+    """The champion's folder in the workspace, checked; None where there is none."""
+    from difflora.stages.registry import Registry
+
+    return Registry(root).champion_folder()
+
+
+def continue_from(root: Path, folder: Path | None) -> None:
+    """Writes into params.yaml what LAE and DiT go on from; comments stay.
+
+    Args:
+        root: of the workspace.
+        folder: of a pipeline below it; None to start anew.
+    """
+    path = root / "params.yaml"
+    line = f"continue_from: {'null' if folder is None else folder.resolve().relative_to(root).as_posix()}"
+    text = path.read_text()
+    new = _LINE.sub(line, text) if _LINE.search(text) else f"{text.rstrip()}\n\n{line}\n"
+    if new != text:
+        write_atomic(path, new.encode())
+
+
+@flow(name="difflora", flow_run_name="retrain")
+def retrain(
+    root: Path = Path(), gate: Path = GATE, runner: Runner = "processes", workers: int = 1, push: bool = False
+) -> str:
+    """Takes in new people, goes on training from the champion, and promotes what comes out if the gate agrees.
+
+    Args:
+        root: The workspace: the repository's folder, with dvc.yaml and params.yaml.
+        gate: The gate's file, beside params.yaml.
+        runner: Where LoRAs of new people are trained: processes (of this machine) or ray.
+        workers: Parts of the corpus that are trained at a time.
+        push: Send what is new to DVC's remote at the end.
+
+    Returns:
+        What the artifact says.
+    """
+    place = tasks.workspace(root)
+    found, refused = look(place)
+    words = [f"Refused: {reason}" for reason in refused.values()]
+    if not found:
+        words.insert(0, f"No new people in `{place / 'data' / 'incoming'}`: nothing to retrain on, the champion stays.")
+        return publish(place, "No retraining", words, key="difflora-retrain")
+    parent = tasks.begin(place, "retrain")
+    failed = True
+    try:
+        champion = fetch_champion(place)
+        continue_from(place, champion)
+        done = [tasks.repro("identities", place, parent)]
+        words.append(fan_out(place, task_runner(runner, workers), workers))
+        done += [tasks.repro(stage, place, parent) for stage in ("corpus", "lae", "dit", "evaluate", "register")]
+        tasks.measure_champion(place)
+        decision = tasks.promote(place, None, gate, False)
+        start = f"from the champion `{champion.name}`" if champion else "anew, as there was no champion"
+        words.insert(0, f"{len(found)} new people ({', '.join(found)}); LAE and DiT were trained {start}.")
+        if push:
+            words.append(f"DVC: {tasks.push(place)}")
+        failed = False
+    finally:
+        tasks.end(place, parent, failed=failed)
+    return publish(place, "Retraining", words, done, decision, key="difflora-retrain")

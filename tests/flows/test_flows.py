@@ -1,0 +1,328 @@
+"""The flows as people run them."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+import zc.lockfile
+
+from difflora.corpus.people import PeopleFolder
+from difflora.errors import DiffLoRAError
+from difflora.evaluation.subjects import as_jpeg
+from difflora.stages.champion import measure_champion
+from difflora.stages.params import load_params
+from difflora.stages.run import run_stage
+from difflora.stages.workspace import Workspace
+from flows import tasks
+from flows.command import CommandFailed
+from flows.corpus import corpus
+from flows.full import full
+from flows.promote import promote
+from flows.retrain import continue_from, retrain
+
+ROOT = Path(__file__).parents[2]
+OPEN = Path("mlflow/open.yaml")
+
+pytestmark = pytest.mark.usefixtures("prefect_server")
+
+
+@pytest.fixture
+def tracked(repository: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The clone, with its runs in its own sqlite store and a gate that lets everyone pass who is not worse."""
+    monkeypatch.setenv("DIFFLORA_TRACKING", "on")
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    (repository / OPEN).write_text("thresholds: {}\n")
+    return repository
+
+
+@pytest.mark.timeout(900)
+def test_a_chain_its_repetition_and_a_retraining(tracked: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    text = full(root=tracked, gate=OPEN)
+    assert "New: identities, corpus, lae, dit, evaluate, register." in text
+    assert text == _markdown("difflora-full")
+    assert "| generated |" in text
+    assert "data:image/jpeg;base64," in text
+    assert "(difflora-embedded-" in text
+    assert "difflora version 1" in text
+    assert _status(tracked) == "Data and pipelines are up to date."
+    _pulled_there_is_nothing_to_do(tracked)
+    _unchanged(tracked)
+    _nobody_new(tracked)
+    _somebody_new(tracked, monkeypatch)
+
+
+def _pulled_there_is_nothing_to_do(root: Path) -> None:
+    store, clone = root.parent / "store", root.parent / "second"
+    for words in (("remote", "add", "-d", "store", str(store)), ("push", "-q")):
+        assert _dvc(root, *words).returncode == 0
+    who = ["-c", "user.name=test", "-c", "user.email=test@example.org"]
+    for command in (
+        ["git", "-C", str(root), "add", "-A"],
+        ["git", "-C", str(root), *who, "commit", "-q", "-m", "A chain"],
+        ["git", "clone", "-q", str(root), str(clone)],
+    ):
+        subprocess.run(command, check=True)
+    pulled = _dvc(clone, "pull", "-q")
+    assert pulled.returncode == 0, pulled.stderr
+    assert _status(clone) == "Data and pipelines are up to date."
+    shutil.rmtree(clone)
+
+
+def _unchanged(root: Path) -> None:
+    started = time.monotonic()
+    text = full(root=root, gate=OPEN)
+    assert "Nothing changed" in text
+    assert "it is the champion already" in text
+    assert time.monotonic() - started < 120
+
+
+def _nobody_new(root: Path) -> None:
+    started = time.monotonic()
+    text = retrain(root=root, gate=OPEN)
+    assert "No new people" in text
+    assert time.monotonic() - started < 20
+    assert text == _markdown("difflora-retrain")
+
+
+def _somebody_new(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """DVC sees that the steps are stale; they are run without starting a Python each, which takes minutes."""
+    monkeypatch.setattr(tasks, "repro", _in_this_process)
+    monkeypatch.setattr(tasks, "measure_champion", _measured_in_this_process)
+    monkeypatch.chdir(root)
+    people = root / "data" / "people" / "people"
+    before = {path.name: path.read_bytes() for path in people.iterdir()}
+    _drop(root, "volunteer-1")
+    _drop(root, "no-record")
+    (root / "data" / "incoming" / "no-record" / "consent.json").unlink()
+    assert "data/incoming" in _status(root)
+    text = retrain(root=root, gate=OPEN)
+    assert "continue_from" in _status(root)
+    assert "1 new people (volunteer-1)" in text
+    assert "without a consent record no picture is used" in text
+    assert "trained from the champion `difflora-embedded-" in text
+    assert "candidate - champion" in text
+    after = {path.name: path.read_bytes() for path in people.iterdir()}
+    assert {name: after[name] for name in before} == before
+    assert set(after) - set(before) == {"volunteer-1.safetensors"}
+    line = PeopleFolder(root / "data" / "people").line("volunteer-1")
+    assert line["consent"]["licence"] == "test"
+    assert "continue_from: models/champions/difflora-embedded-" in (root / "params.yaml").read_text()
+    assert "No new people" in retrain(root=root, gate=OPEN)
+
+
+def _in_this_process(stage: str, root: Path, parent: str | None) -> tasks.StageDone:
+    run_stage(stage, root / "params.yaml")
+    return tasks.StageDone(stage, "ran", 0.0)
+
+
+def _measured_in_this_process(root: Path) -> None:
+    measure_champion(Workspace(root, load_params(root / "params.yaml")))
+
+
+def _drop(root: Path, identity: str) -> None:
+    """Puts pictures of somebody who is there, which nobody tells, under a new id into the drop folder."""
+    folder = root / "data" / "incoming" / identity
+    folder.mkdir()
+    known = PeopleFolder(root / "data" / "people")
+    person = known.person(known.ids[0])
+    names = []
+    for place, image in enumerate([*person.images, *person.references]):
+        names.append(f"{place}.jpg")
+        (folder / names[-1]).write_bytes(as_jpeg(image))
+    record = {"identity": identity, "source": "test", "licence": "test", "date": "2026-01-02", "pictures": names}
+    (folder / "consent.json").write_text(json.dumps(record))
+
+
+def _dvc(root: Path, *words: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "dvc", *words]
+    return subprocess.run(command, cwd=root, env=_values(), check=False, capture_output=True, text=True)
+
+
+def _markdown(key: str) -> str:
+    """The newest artifact of a key."""
+    from prefect.artifacts import Artifact
+
+    found = Artifact.get(key)
+    assert found is not None
+    return str(found.data)
+
+
+def _status(root: Path) -> str:
+    return _dvc(root, "status").stdout.strip()
+
+
+def test_a_held_lock_is_waited_for(repository: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    held = []
+    (repository / ".dvc" / "tmp").mkdir()
+    lock = zc.lockfile.LockFile(str(repository / ".dvc" / "tmp" / "lock"))
+
+    def passes_by(task: Any, task_run: Any, state: Any) -> bool:
+        held.append(str(state.data))
+        if len(held) == 1:
+            lock.close()
+        return tasks.passes_by(task, task_run, state)
+
+    stage = tasks.repro.with_options(retry_delay_seconds=0.1, retry_condition_fn=passes_by)
+    with pytest.raises(CommandFailed, match=r"identities\.count"):
+        _in_flow(stage, "identities", _broken(repository))
+    assert "DVC's lock is held" in held[0]
+
+
+def _broken(root: Path) -> Path:
+    """A clone whose parameters are out of range, so that a stage fails at once."""
+    values = yaml.safe_load((root / "params.yaml").read_text())
+    values["identities"]["count"] = 0
+    (root / "params.yaml").write_text(yaml.safe_dump(values))
+    return root
+
+
+def _in_flow(stage: Any, *arguments: Any) -> Any:
+    from prefect import flow
+
+    return flow(name="one-stage")(lambda: stage(*arguments))()
+
+
+def test_a_server_that_is_away_is_tried_again_before_any_work(
+    repository: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("DIFFLORA_TRACKING", "on")
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:9")
+    begin = tasks.begin.with_options(retry_delay_seconds=0.1, retries=2)
+    with pytest.raises(DiffLoRAError, match="the tracking server is away"):
+        _in_flow(begin, repository, "full")
+    assert not (repository / "data" / "people").exists()
+
+
+def test_a_folder_without_a_chain_is_named(tmp_path: Path) -> None:
+    with pytest.raises(DiffLoRAError, match=r"dvc\.yaml: no such file"):
+        promote(root=tmp_path)
+
+
+def test_continuing_changes_one_line_of_the_parameters(tmp_path: Path) -> None:
+    path = tmp_path / "params.yaml"
+    path.write_text("# kept\nlae: {} # kept too\ncontinue_from: null\n")
+    continue_from(tmp_path, tmp_path / "models" / "champions" / "x-1")
+    assert path.read_text() == "# kept\nlae: {} # kept too\ncontinue_from: models/champions/x-1\n"
+    continue_from(tmp_path, None)
+    assert path.read_text() == "# kept\nlae: {} # kept too\ncontinue_from: null\n"
+
+
+def test_deployments_have_names_schedules_limits_and_described_parameters() -> None:
+    from flows.serve import deployments
+
+    made = {one.name: one for one in deployments()}
+    assert set(made) == {"full", "retrain", "corpus", "promote"}
+    for one in made.values():
+        assert one.flow_name == "difflora"
+        assert one.parameters["root"] == str(ROOT)
+        assert one.concurrency_limit == 1
+        described = one._parameter_openapi_schema.properties
+        assert all(value.get("description") for value in described.values()), one.name
+    assert [schedule.active for schedule in made["retrain"].schedules] == [True]
+
+
+@pytest.mark.timeout(600)
+def test_a_corpus_shared_out_and_a_stage_killed_by_its_flow_end_in_the_same_bytes(
+    repository: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    values = yaml.safe_load((repository / "params.yaml").read_text())
+    values["corpus"]["people_at_once"] = 4
+    (repository / "params.yaml").write_text(yaml.safe_dump(values))
+    whole = _whole(repository, monkeypatch, "identities", "corpus", "lae")
+    text = corpus(root=repository, workers=2)
+    assert "3 batches were missing; shared out over 2 workers, 0 parts failed." in text
+    assert not (repository / "data" / "parts").exists()
+    _same(repository / "data" / "corpus", whole / "data" / "corpus")
+    _kill_in_lae(repository)
+    again = _dvc(repository, "repro", "-s", "lae")
+    assert again.returncode == 0, again.stdout + again.stderr
+    _same(repository / "models" / "lae", whole / "models" / "lae")
+
+
+@pytest.mark.timeout(600)
+def test_two_ray_workers_one_killed_end_in_the_same_bytes(repository: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("prefect_ray")
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    monkeypatch.setenv("PYTHONPATH", _values()["PYTHONPATH"] + os.pathsep + os.environ.get("PYTHONPATH", ""))
+    values = yaml.safe_load((repository / "params.yaml").read_text())
+    values["corpus"]["people_at_once"] = 2
+    (repository / "params.yaml").write_text(yaml.safe_dump(values))
+    whole = _whole(repository, monkeypatch, "identities", "corpus")
+    killed: list[int] = []
+    killer = threading.Thread(target=_kill_a_ray_worker, args=(repository, killed), daemon=True)
+    killer.start()
+    text = corpus(root=repository, runner="ray", workers=2)
+    assert killed, "no worker could be killed in time"
+    assert "6 batches were missing; shared out over 2 workers" in text
+    _same(repository / "data" / "corpus", whole / "data" / "corpus")
+
+
+def _kill_a_ray_worker(root: Path, killed: list[int]) -> None:
+    """Kills the Ray worker that a part's process hangs on, as soon as there is a first batch."""
+    import psutil
+
+    until = time.monotonic() + 300
+    while time.monotonic() < until and not list((root / "data" / "parts").glob("*.safetensors")):
+        time.sleep(0.01)
+    for process in psutil.process_iter(["pid", "cmdline"]):
+        if "flows.leash" in (process.info["cmdline"] or []) and process.cwd() == str(root):
+            parent = process.parent()
+            if parent is not None:
+                killed.append(parent.pid)
+                parent.kill()
+                return
+
+
+def _whole(root: Path, monkeypatch: pytest.MonkeyPatch, *stages: str) -> Path:
+    """The same clone after some steps in one process, uninterrupted."""
+    whole = root.parent / "whole"
+    shutil.copytree(root, whole)
+    with monkeypatch.context() as context:
+        context.chdir(whole)
+        for stage in stages:
+            run_stage(stage, whole / "params.yaml")
+    return whole
+
+
+KILLED = """
+import sys
+from pathlib import Path
+from flows.command import run
+run(["dvc", "repro", "-s", "lae"], Path(sys.argv[1]))
+"""
+
+
+def _kill_in_lae(root: Path) -> None:
+    """Runs the stage as a flow does, and kills the flow's process at the first checkpoint."""
+    process = subprocess.Popen([sys.executable, "-c", KILLED, str(root)], env=_values())
+    while process.poll() is None and not list((root / "data" / "checkpoints").rglob("state.safetensors")):
+        time.sleep(0.002)
+    process.kill()
+    process.wait()
+    time.sleep(1)  # until the leash has seen it
+    assert not (root / "models" / "lae").exists(), "the stage was over before it could be killed"
+
+
+def _same(one: Path, other: Path) -> None:
+    left, right = (
+        {str(p.relative_to(folder)): p.read_bytes() for p in folder.rglob("*") if p.is_file()}
+        for folder in (one, other)
+    )
+    assert left == right
+
+
+def _values() -> dict[str, str]:
+    """The environment of a child that finds this repository's code, and this Python's commands."""
+    path = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
+    return os.environ | {"PATH": path, "PYTHONPATH": os.pathsep.join([str(ROOT), str(ROOT / "kernels")])}
