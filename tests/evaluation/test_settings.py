@@ -6,7 +6,7 @@ import pytest
 
 from difflora.errors import BadParameter
 from difflora.evaluation.settings import EvaluateSettings
-from difflora.models.settings import validated
+from difflora.validation import validated
 
 
 @pytest.mark.parametrize(

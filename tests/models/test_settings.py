@@ -10,7 +10,7 @@ from difflora.errors import BadParameter
 from difflora.lora import LoraLayout, NormalisationSettings
 from difflora.lora.layout import LoraModule
 from difflora.models import DitModelSettings, LaeModelSettings, LoraAutoencoder, LoraTransformer
-from difflora.models.settings import validated
+from difflora.validation import validated
 
 SDXL_SHAPES = {(640, 640): 60, (640, 2048): 20, (1280, 1280): 360, (1280, 2048): 120}
 """(m, n) of SDXL's attention projections, and how many there are of each."""
