@@ -23,6 +23,20 @@ MOST_CHANGE = 10.0
 MOST_SCALE = 100.0
 
 
+def check_scale(scale: float) -> None:
+    """Looks over a scale that is recommended to whoever merges a LoRA.
+
+    Raises:
+        BadParameter: if it is not above 0, or absurdly large.
+    """
+    _check_positive("scale", scale, MOST_SCALE)
+
+
+def _check_positive(name: str, value: float, most: float) -> None:
+    if not math.isfinite(value) or not 0 < value <= most:
+        raise BadParameter(f"LoRA: {name} is {value}; it must be above 0 and at most {most}")
+
+
 @dataclass(frozen=True, eq=False)
 class LoraWeights:
     """The numbers of one LoRA and what they mean.
@@ -53,9 +67,8 @@ class LoraWeights:
         self.layout.check(self.flat)
         if self.flat.ndim != 1 or self.flat.dtype not in DTYPES:
             raise BadParameter(f"LoRA: flat is {self.flat.dtype} {tuple(self.flat.shape)}; give one floating vector")
-        for name, value, most in (("alpha", self.alpha, math.inf), ("scale", self.scale, MOST_SCALE)):
-            if not math.isfinite(value) or not 0 < value <= most:
-                raise BadParameter(f"LoRA: {name} is {value}; it must be above 0 and at most {most}")
+        _check_positive("alpha", self.alpha, math.inf)
+        check_scale(self.scale)
         if not torch.isfinite(self.flat).all():
             raise BadParameter("LoRA: flat holds numbers that are not finite")
 

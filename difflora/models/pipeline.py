@@ -25,6 +25,7 @@ from difflora.encoders.pictures import PictureSource, read_picture
 from difflora.errors import BadFile, BadImage, BadParameter
 from difflora.folders import read_json, whole_folder
 from difflora.lora import LoraWeights
+from difflora.lora.weights import check_scale
 from difflora.models.dit import LoraTransformer
 from difflora.models.encoder_files import load_encoders, save_encoders
 from difflora.models.lae import LoraAutoencoder
@@ -206,7 +207,7 @@ class DiffLoRAPipeline(PortableConfig, DiffusionPipeline):
         Returns:
             (P, D) float32 on the CPU, and seconds of ``sample`` and ``decode``.
         """
-        steps = num_inference_steps or int(self.config.num_inference_steps)
+        steps = int(self._or_default("num_inference_steps", num_inference_steps))
         started = time.perf_counter()
         with self.progress_bar(total=steps) as bar:
             latents = sample_latents(
@@ -259,6 +260,7 @@ class DiffLoRAPipeline(PortableConfig, DiffusionPipeline):
         images = list(image) if isinstance(image, Sequence) and not isinstance(image, str | bytes) else [image]
         if not images:
             raise BadImage("no picture was given; give one, or a list of pictures of one person")
+        check_scale(self._or_default("scale", scale))
         if generator is None:
             generator = torch.Generator()
             generator.seed()
@@ -267,7 +269,7 @@ class DiffLoRAPipeline(PortableConfig, DiffusionPipeline):
         self._wait()
         encoded = time.perf_counter() - started
         choice: dict[str, Any] = {
-            "num_inference_steps": num_inference_steps or int(self.config.num_inference_steps),
+            "num_inference_steps": int(self._or_default("num_inference_steps", num_inference_steps)),
             "guidance_scale": self._or_default("guidance_scale", guidance_scale),
             "strength": self._or_default("strength", strength),
         }
