@@ -31,7 +31,7 @@ from difflora.models.encoder_files import load_encoders, save_encoders
 from difflora.models.lae import LoraAutoencoder
 from difflora.models.parts import check_parts, load_scheduler
 from difflora.models.portable import PortableConfig, load_model
-from difflora.models.sampling import mean_feature, sample_latents
+from difflora.models.sampling import check_steps, mean_feature, sample_latents
 
 SeveralFaces = Literal["largest", "error"]
 
@@ -208,6 +208,7 @@ class DiffLoRAPipeline(PortableConfig, DiffusionPipeline):
             (P, D) float32 on the CPU, and seconds of ``sample`` and ``decode``.
         """
         steps = int(self._or_default("num_inference_steps", num_inference_steps))
+        check_steps(self.scheduler, steps)
         started = time.perf_counter()
         with self.progress_bar(total=steps) as bar:
             latents = sample_latents(

@@ -19,6 +19,17 @@ def mean_feature(features: Tensor) -> Tensor:
     return F.normalize(features.mean(0, keepdim=True), dim=-1)
 
 
+def check_steps(scheduler: Any, num_inference_steps: int) -> None:
+    """Looks over a number of steps.
+
+    Raises:
+        BadParameter: if it is not from 1 to the number of steps of training.
+    """
+    most = int(scheduler.config.num_train_timesteps)
+    if not 1 <= num_inference_steps <= most:
+        raise BadParameter(f"num_inference_steps is {num_inference_steps}: give 1 to {most}")
+
+
 def guided(
     transformer: LoraTransformer,
     latents: Tensor,
@@ -76,9 +87,7 @@ def sample_latents(
     Raises:
         BadParameter: if a number is out of range, or the scheduler would clip latents.
     """
-    most = int(scheduler.config.num_train_timesteps)
-    if not 1 <= num_inference_steps <= most:
-        raise BadParameter(f"num_inference_steps is {num_inference_steps}: give 1 to {most}")
+    check_steps(scheduler, num_inference_steps)
     if not guidance_scale >= 0:
         raise BadParameter(f"guidance_scale is {guidance_scale}: give 0 or more, 1 for none")
     check_scheduler(scheduler)

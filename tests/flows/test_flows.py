@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -310,8 +311,19 @@ def _kill_in_lae(root: Path) -> None:
         time.sleep(0.002)
     process.kill()
     process.wait()
-    time.sleep(1)  # until the leash has seen it
+    _wait_for_the_leash(root)
     assert not (root / "models" / "lae").exists(), "the stage was over before it could be killed"
+
+
+def _wait_for_the_leash(root: Path) -> None:
+    """Until those that DVC's lock names are gone, which the leash sees to; a busy machine takes its time."""
+    import psutil
+
+    until = time.monotonic() + 60
+    lock = root / ".dvc" / "tmp" / "rwlock"
+    while lock.exists() and any(psutil.pid_exists(int(pid)) for pid in re.findall(r'"pid":\s*(\d+)', lock.read_text())):
+        assert time.monotonic() < until, "the stage outlived its flow"
+        time.sleep(0.1)
 
 
 def _same(one: Path, other: Path) -> None:
