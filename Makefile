@@ -5,7 +5,7 @@ BIN := .venv/bin
 READY := .venv/.ready
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo up down sheet test lint format typecheck
+.PHONY: help setup demo up down sheet test test-all lint format typecheck
 
 help: ## list these targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1|/' | awk -F'|' '{printf "  make %-10s %s\n", $$1, $$2}'
@@ -34,6 +34,9 @@ sheet: $(READY) ## draw people with the embedded base model into outputs/
 	@echo "open outputs/people.png"
 
 test: $(READY) ## run the tests, without a network and without a GPU
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto -m "not gpu and not slow"
+
+test-all: $(READY) ## the same, and those that take minutes each
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto -m "not gpu"
 
 lint: $(READY) ## ruff's rules and format, and mypy in strict mode

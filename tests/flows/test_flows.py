@@ -46,6 +46,7 @@ def tracked(repository: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return repository
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(900)
 def test_a_chain_its_repetition_and_a_retraining(tracked: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     text = full(root=tracked, gate=OPEN)
@@ -232,6 +233,7 @@ def test_deployments_have_names_schedules_limits_and_described_parameters() -> N
     assert [schedule.active for schedule in made["retrain"].schedules] == [True]
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(600)
 def test_a_corpus_shared_out_and_a_stage_killed_by_its_flow_end_in_the_same_bytes(
     repository: Path, monkeypatch: pytest.MonkeyPatch
@@ -251,6 +253,7 @@ def test_a_corpus_shared_out_and_a_stage_killed_by_its_flow_end_in_the_same_byte
     _same(repository / "models" / "lae", whole / "models" / "lae")
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(600)
 def test_two_ray_workers_one_killed_end_in_the_same_bytes(repository: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     pytest.importorskip("prefect_ray")
