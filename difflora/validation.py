@@ -1,13 +1,15 @@
-"""Settings from plain values, with one error that names the key."""
+"""Settings from plain values or a YAML file, with one error that names the key."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any, TypeVar
 
+import yaml
 from pydantic import BaseModel, ValidationError
 
-from difflora.errors import BadParameter
+from difflora.errors import BadFile, BadParameter
 
 _Settings = TypeVar("_Settings", bound=BaseModel)
 
@@ -31,3 +33,26 @@ def validated(kind: type[_Settings], value: Mapping[str, Any] | _Settings, where
         first = error.errors()[0]
         key = ".".join([where, *map(str, first["loc"])])
         raise BadParameter(f"{key}: {first['msg'].removeprefix('Value error, ')}") from error
+
+
+def read_yaml(kind: type[_Settings], path: Path, advice: str) -> _Settings:
+    """Settings from a YAML file.
+
+    Args:
+        kind: the settings' class.
+        path: the file.
+        advice: what to do where it is missing.
+
+    Raises:
+        BadFile: if it is missing or no YAML mapping.
+        BadParameter: for a key or value that is not allowed; file and key are named.
+    """
+    try:
+        values = yaml.safe_load(path.read_text())
+    except FileNotFoundError as error:
+        raise BadFile(f"{path}: no such file; {advice}") from error
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise BadFile(f"{path}: not readable as YAML ({' '.join(str(error).split())})") from error
+    if not isinstance(values, dict):
+        raise BadFile(f"{path}: holds no YAML mapping")
+    return validated(kind, values, str(path))

@@ -56,14 +56,14 @@ class Rivals:
 
     def retrieval(self, face: Tensor) -> Tensor:
         """The LoRA of the training person whose mean face is nearest: (P, Df) -> (P, D)."""
-        owners = _owners(self.features)
+        owners = self.features.owners
         sums = torch.zeros(len(self.rows), face.shape[1]).index_add_(0, owners, self.features.face)
         nearest = (face @ torch.nn.functional.normalize(sums).T).argmax(1)  # (P,)
         return self.rows[nearest]
 
     def ridge(self, face: Tensor, image: Tensor) -> Tensor:
         """Ridge regression from both features to principal components: -> (P, D)."""
-        fitted = fit_ridge(_inputs(self.features.face, self.features.image), self._targets, _owners(self.features))
+        fitted = fit_ridge(_inputs(self.features.face, self.features.image), self._targets, self.features.owners)
         return self._rows(_inputs(face, image) @ fitted.weight.T + fitted.bias)
 
     def mlp(self, face: Tensor, image: Tensor) -> Tensor:
@@ -76,7 +76,7 @@ class Rivals:
             n_iter_no_change=5,
             random_state=self.seed,
         )
-        targets = self._targets[_owners(self.features)]  # (M, K)
+        targets = self._targets[self.features.owners]  # (M, K)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", ConvergenceWarning)
             network.fit(scale.transform(_inputs(self.features.face, self.features.image).numpy()), targets.numpy())
@@ -157,7 +157,3 @@ def strengthened(rows: Tensor, mean: Tensor, strength: float) -> Tensor:
 
 def _inputs(face: Tensor, image: Tensor) -> Tensor:
     return torch.cat([face, image], dim=1)
-
-
-def _owners(features: ConditionFeatures) -> Tensor:
-    return torch.arange(len(features.counts)).repeat_interleave(features.counts)

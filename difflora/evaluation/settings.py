@@ -8,8 +8,7 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from difflora.inference.painter import PictureSettings
-
-PERSON = "{person}"
+from difflora.inference.prompts import PERSON
 
 
 class RegressionSettings(BaseModel):

@@ -15,8 +15,9 @@ from difflora.corpus.reader import Corpus
 from difflora.corpus.splits import Split
 from difflora.errors import BadParameter
 from difflora.evaluation.likeness import Faces, Likeness
-from difflora.evaluation.settings import PERSON, EvaluateSettings
+from difflora.evaluation.settings import EvaluateSettings
 from difflora.inference.painter import noise_seed
+from difflora.inference.prompts import for_person
 
 
 @dataclass(frozen=True)
@@ -84,7 +85,7 @@ def load_subjects(
                 as_jpeg(person.references[0]),
                 person.references[1:],
                 others,
-                [prompt.replace(PERSON, _with_article(person.class_word)) for prompt in prompts],
+                [for_person(prompt, person.class_word) for prompt in prompts],
                 [noise_seed(settings.seed, identity, prompt) for prompt in prompts],
             )
         )
@@ -104,7 +105,3 @@ def as_jpeg(image: Tensor) -> bytes:
         buffer, "JPEG", quality=95, subsampling=0
     )
     return buffer.getvalue()
-
-
-def _with_article(word: str) -> str:
-    return f"{'an' if word[:1] in 'aeiou' else 'a'} {word}"

@@ -19,6 +19,8 @@ BASE = Path("assets/embedded/base")
 Model = Annotated[Path, typer.Option(metavar="DIR", help="The hypernetwork's folder.")]
 Base = Annotated[Path, typer.Option(metavar="DIR", help="The base model's folder, of diffusers.")]
 Seed = Annotated[int, typer.Option(help="The same seed gives the same result.")]
+Steps = Annotated[int, typer.Option(help="Denoising steps.")]
+Guidance = Annotated[float, typer.Option(help="Of the pictures; 1 for none.")]
 Device = Annotated[str, typer.Option(help="cpu, cuda, cuda:1...")]
 
 
@@ -70,8 +72,8 @@ def generate(
     n: Annotated[int, typer.Option("--n", help="Pictures, side by side.")] = 4,
     scale: Annotated[float | None, typer.Option(help="How strongly; what the file recommends by default.")] = None,
     base: Base = BASE,
-    steps: Annotated[int, typer.Option(help="Denoising steps.")] = 25,
-    guidance_scale: Annotated[float, typer.Option(help="Of the pictures; 1 for none.")] = 3.0,
+    steps: Steps = 25,
+    guidance_scale: Guidance = 3.0,
     seed: Seed = 0,
     device: Device = "cpu",
 ) -> None:
@@ -105,8 +107,8 @@ def compare(
     class_word: Annotated[str, typer.Option(help="What {person} becomes, without its article.")] = "man",
     model: Model = MODEL,
     base: Base = BASE,
-    steps: Annotated[int, typer.Option(help="Denoising steps.")] = 25,
-    guidance_scale: Annotated[float, typer.Option(help="Of the pictures; 1 for none.")] = 3.0,
+    steps: Steps = 25,
+    guidance_scale: Guidance = 3.0,
     seed: Seed = 0,
     device: Device = "cpu",
 ) -> None:
@@ -119,14 +121,14 @@ def compare(
     from difflora.encoders.pictures import read_picture
     from difflora.files import write_atomic
     from difflora.grid import as_tensor, grid
+    from difflora.inference.prompts import for_person
     from difflora.models import DiffLoRAPipeline
 
     _check_suffix(out, ".png")
     picture = read_picture(photo)
     pipeline = DiffLoRAPipeline.from_pretrained(model, device=device)
     weights = pipeline(picture, generator=torch.Generator().manual_seed(_checked(seed))).lora
-    article = "an" if class_word[:1] in "aeiou" else "a"
-    prompts = [one.replace("{person}", f"{article} {class_word}") for one in prompt or PROMPTS]
+    prompts = [for_person(one, class_word) for one in prompt or PROMPTS]
     with _painter(base, weights, steps, guidance_scale, device) as painter:
         seeds = [_checked(seed) + place for place in range(len(prompts))]
         drawn = [painter.paint(prompts, seeds), painter.paint(prompts, seeds, weights, weights.scale)]

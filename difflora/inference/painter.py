@@ -53,7 +53,7 @@ class Painter:
 
     def __init__(self, base: FrozenBase, layout: LoraLayout | None, settings: PictureSettings) -> None:
         self._base, self._layout, self._settings = base, layout, settings
-        self._merger = LoraMerger(base.unet, layout) if layout is not None else None
+        self._merger: LoraMerger | None = None  # keeps copies of weights: made when the first LoRA is merged
         self._embeddings: dict[str, tuple[Tensor, Tensor | None]] = {}
         pipeline = base.pipeline
         pipeline.set_progress_bar_config(disable=True)
@@ -98,8 +98,9 @@ class Painter:
         if len(prompts) != len(seeds) or not prompts:
             raise BadParameter(f"{len(prompts)} prompts and {len(seeds)} seeds: give one seed a prompt, at least one")
         if lora is not None:
-            if self._merger is None:
+            if self._layout is None:
                 raise BadParameter("this painter was made without a LoRA layout: give one to merge LoRAs")
+            self._merger = self._merger or LoraMerger(self._base.unet, self._layout)
             self._merger.merge(lora, scale)
         try:
             size = self._settings.batch_size

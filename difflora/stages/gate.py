@@ -7,11 +7,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-import yaml
 from pydantic import BaseModel, ConfigDict
 
-from difflora.errors import BadFile, BadParameter
-from difflora.validation import validated
+from difflora.errors import BadParameter
+from difflora.validation import read_yaml
 
 
 class _Section(BaseModel):
@@ -68,15 +67,7 @@ def load_gate(path: Path) -> Gate:
         BadFile: if it is missing or no YAML mapping.
         BadParameter: for a key or value that is not allowed.
     """
-    try:
-        values = yaml.safe_load(path.read_text())
-    except FileNotFoundError as error:
-        raise BadFile(f"{path}: no such file; give the gate's file with --gate") from error
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise BadFile(f"{path}: not readable as YAML ({' '.join(str(error).split())})") from error
-    if not isinstance(values, dict):
-        raise BadFile(f"{path}: holds no YAML mapping")
-    return validated(Gate, values, str(path))
+    return read_yaml(Gate, path, "give the gate's file with --gate")
 
 
 def judge(

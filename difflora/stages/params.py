@@ -5,15 +5,13 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any, Literal
 
-import yaml
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from difflora.corpus.settings import DreamBoothSettings
-from difflora.errors import BadFile
 from difflora.evaluation.settings import EvaluateSettings
 from difflora.identities.build import IdentitySettings
 from difflora.training import DitSettings, LaeSettings
-from difflora.validation import validated
+from difflora.validation import read_yaml
 
 
 class _Section(BaseModel):
@@ -128,13 +126,4 @@ def load_params(path: str | Path = "params.yaml") -> Params:
         BadFile: if it is missing or no YAML mapping.
         BadParameter: for a key or value that is not allowed; file and key are named.
     """
-    path = Path(path)
-    try:
-        values = yaml.safe_load(path.read_text())
-    except FileNotFoundError as error:
-        raise BadFile(f"{path}: no such file; run from the repository's root, or give --params") from error
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise BadFile(f"{path}: not readable as YAML ({' '.join(str(error).split())})") from error
-    if not isinstance(values, dict):
-        raise BadFile(f"{path}: holds no YAML mapping")
-    return validated(Params, values, str(path))
+    return read_yaml(Params, Path(path), "run from the repository's root, or give --params")

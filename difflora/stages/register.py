@@ -22,24 +22,20 @@ def run(workspace: Workspace, tracker: Tracker = SILENT) -> None:
     """
     params = workspace.params
     figures: dict[str, Any] = read_json(workspace.report("evaluation.json"))
-    there = workspace.there(workspace.dit, "dit")
-    faces, images = workspace.open_faces(), workspace.open_images()
-    found = DiffLoRAPipeline.from_pretrained(there, face_encoder=faces, image_encoder=images)
-    digest = hashlib.sha256((weights_digest(found.lae) + weights_digest(found.transformer)).encode()).hexdigest()
     pipeline = DiffLoRAPipeline.from_pretrained(
-        there,
-        face_encoder=faces,
-        image_encoder=images,
+        workspace.there(workspace.dit, "dit"),
+        face_encoder=workspace.open_faces(),
+        image_encoder=workspace.open_images(),
+    )
+    digest = hashlib.sha256((weights_digest(pipeline.lae) + weights_digest(pipeline.transformer)).encode()).hexdigest()
+    pipeline.register_to_config(
         num_inference_steps=params.register_.num_inference_steps,
         guidance_scale=params.register_.guidance_scale,
         strength=float(figures["strength"]["generated"]),
         version=f"{params.register_.name}-{digest[:12]}",
     )
     with whole_folder(workspace.model) as folder:
-        pipeline.save_pretrained(folder / "model", encoders=params.register_.include_encoders)
-        for path in (folder / "model").iterdir():
-            path.rename(folder / path.name)
-        (folder / "model").rmdir()
+        pipeline.save_pretrained(folder, encoders=params.register_.include_encoders)
         write_atomic(folder / "README.md", model_card(params, pipeline, figures).encode())
         write_manifest(folder)
     check_manifest(workspace.model)

@@ -204,9 +204,8 @@ def _begin(
         ).to(latents.device)
     transformer.fit_features(features.face, features.image)
     if transformer.skip is not None:
-        owners = torch.arange(len(latents), device=latents.device).repeat_interleave(features.counts)
         inputs = transformer.skip_inputs(*transformer.standardised(features.face, features.image))  # (M, F)
-        fitted = fit_ridge(inputs, latents, owners, settings.ridge)
+        fitted = fit_ridge(inputs, latents, features.owners, settings.ridge)
         with torch.no_grad():
             transformer.skip.weight.copy_(fitted.weight)
             transformer.skip.bias.copy_(fitted.bias)

@@ -69,6 +69,11 @@ class ConditionFeatures:
         """(N,) the place of each person's first picture."""
         return self.counts.cumsum(0) - self.counts
 
+    @property
+    def owners(self) -> Tensor:
+        """(M,) int64, the place of the person whose picture each is."""
+        return torch.arange(len(self.counts), device=self.counts.device).repeat_interleave(self.counts)
+
     def of(self, names: Sequence[str]) -> ConditionFeatures:
         """The features of some people, in the order of their names.
 
