@@ -5,13 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
 import torch
 from torch import Tensor
 
 from difflora.encoders.faces import InsightFaceEncoder
 from difflora.encoders.recogniser import Array, FaceRecogniser
 from difflora.errors import BadParameter
+from difflora.identities.filter import largest_faces
 
 RECOGNISERS = ("face_sim", "face_sim_independent")
 """Cosine by InsightFace's pack, which filters and conditions; and by a recogniser that nothing else uses."""
@@ -63,14 +63,7 @@ class Likeness:
         """
         if images.dtype != torch.uint8:
             images = images.clamp(0, 1).mul(255).round().byte()
-        found = torch.zeros(len(images), dtype=torch.bool)
-        crops = []
-        for i, image in enumerate(images):
-            picture = np.ascontiguousarray(image.permute(1, 2, 0).numpy())  # (H, W, 3)
-            faces = self._pack.faces(picture)
-            if faces:
-                found[i] = True
-                crops.append(self._pack.crop(picture, faces[0]))
+        crops, _, found = largest_faces(self._pack, images)
         embeddings = {RECOGNISERS[0]: _spread(self._pack.embed_crops(crops), found)}
         if self._other is not None:
             embeddings[RECOGNISERS[1]] = _spread(self._other.embed(crops), found)

@@ -2,15 +2,11 @@
 
 from __future__ import annotations
 
-import io
-
-import numpy as np
 import torch
-from PIL import Image
-from torch import Tensor
 
+from difflora.encoders.pictures import read_picture
 from difflora.evaluation.ladder import Ladder
-from difflora.grid import grid
+from difflora.grid import as_tensor, grid
 
 _METHODS = (
     ("base", "the base model"),
@@ -30,7 +26,8 @@ def people_sheet(ladder: Ladder, people: int) -> bytes:
     """
     rows, labels = [], []
     for place, subject in enumerate(ladder.subjects[:people]):
-        reference = _read(subject.reference)
+        shape = subject.pictures.shape
+        reference = as_tensor(read_picture(subject.reference), (shape[-2], shape[-1]))  # (1, 3, H, W)
         others = subject.pictures.float() / 255  # (M, 3, H, W)
         for line, (name, words) in enumerate(_METHODS):
             first = reference if line == 0 else others[min(line - 1, len(others) - 1)][None]
@@ -43,9 +40,3 @@ def people_sheet(ladder: Ladder, people: int) -> bytes:
                 + f" (face sim {scores['face_sim'][place]:.2f})"
             )
     return grid(rows, labels)
-
-
-def _read(data: bytes) -> Tensor:
-    """A file's picture, (1, 3, H, W) float in [0, 1]."""
-    pixels = np.asarray(Image.open(io.BytesIO(data)).convert("RGB"))
-    return torch.from_numpy(pixels.copy()).permute(2, 0, 1)[None].float() / 255

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from difflora.encoders.faces import InsightFaceEncoder
+from difflora.encoders.recogniser import Pixels
 from difflora.errors import BadImage
 
 
@@ -37,6 +38,25 @@ def look(encoder: InsightFaceEncoder, images: Tensor) -> Sighting:
     Raises:
         BadImage: if a picture is unusable.
     """
+    crops, boxes, found = largest_faces(encoder, images)
+    embeddings = torch.zeros(len(images), encoder.dimension)
+    embeddings[found] = torch.from_numpy(encoder.embed_crops(crops))
+    return Sighting(embeddings, boxes, found)
+
+
+def largest_faces(encoder: InsightFaceEncoder, images: Tensor) -> tuple[list[Pixels], Tensor, Tensor]:
+    """Finds the largest face of each picture.
+
+    Args:
+        encoder: the face pack.
+        images: (M, 3, H, W) uint8, RGB.
+
+    Returns:
+        Aligned crops of those that were found, boxes (M, 4) with zeros elsewhere, and who was found (M,) bool.
+
+    Raises:
+        BadImage: if a picture is unusable.
+    """
     boxes, found = torch.zeros(len(images), 4), torch.zeros(len(images), dtype=torch.bool)
     crops = []
     for i, image in enumerate(images):
@@ -45,9 +65,7 @@ def look(encoder: InsightFaceEncoder, images: Tensor) -> Sighting:
         if faces:
             found[i], boxes[i] = True, torch.from_numpy(faces[0].box)
             crops.append(encoder.crop(picture, faces[0]))
-    embeddings = torch.zeros(len(images), encoder.dimension)
-    embeddings[found] = torch.from_numpy(encoder.embed_crops(crops))
-    return Sighting(embeddings, boxes, found)
+    return crops, boxes, found
 
 
 def centre(embeddings: Tensor) -> Tensor:

@@ -1,4 +1,4 @@
-"""A tiny SDXL on disk, whose attention counts though it is not trained, and a LoRA for it."""
+"""The tiny SDXL of the chain's tests, frozen, and a LoRA for it."""
 
 from __future__ import annotations
 
@@ -6,42 +6,15 @@ from pathlib import Path
 
 import pytest
 import torch
-from diffusers import StableDiffusionXLPipeline
 
 from difflora.corpus.base import FrozenBase
 from difflora.lora import LoraLayout, LoraWeights
-from difflora.world.base import BaseSettings, build_scheduler, build_unet
-from difflora.world.text import TextSettings, build_text_encoders
-from difflora.world.tokenizer import build_tokenizer
-from difflora.world.vae import VaeSettings, build_vae
-
-TEXT = TextSettings(width=(16, 32), layers=2, head_dim=16)
 
 
 @pytest.fixture(scope="session")
-def base_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def base_folder(chain_base: Path) -> Path:
     """The tiny model as a diffusers folder."""
-    folder = tmp_path_factory.mktemp("base") / "tiny"
-    torch.manual_seed(0)
-    tokenizer = build_tokenizer()
-    first, second = build_text_encoders(TEXT, tokenizer)
-    unet = build_unet(BaseSettings(channels=(32, 32), head_dim=16), 4, TEXT.width)
-    with torch.no_grad():
-        for parameter in unet.parameters():
-            if parameter.ndim > 1:
-                parameter.copy_(torch.randn(parameter.shape) / parameter[0].numel() ** 0.5)
-    StableDiffusionXLPipeline(
-        vae=build_vae(VaeSettings(latent_channels=4, channels=(8, 8, 16))),
-        text_encoder=first,
-        text_encoder_2=second,
-        tokenizer=tokenizer,
-        tokenizer_2=tokenizer,
-        unet=unet,
-        scheduler=build_scheduler(),
-        force_zeros_for_empty_prompt=False,
-        add_watermarker=False,
-    ).save_pretrained(folder)
-    return folder
+    return chain_base
 
 
 @pytest.fixture
