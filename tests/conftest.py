@@ -27,34 +27,10 @@ _LOOP = {"steps": 4, "batch_size": 4, "warmup_steps": 1, "log_every": 2, "save_e
 @pytest.fixture(scope="session")
 def chain_base(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A tiny base model of SDXL's architecture, untrained."""
-    from diffusers import StableDiffusionXLPipeline
-
-    from difflora.world.base import BaseSettings, build_scheduler, build_unet
-    from difflora.world.text import TextSettings, build_text_encoders
-    from difflora.world.tokenizer import build_tokenizer
-    from difflora.world.vae import VaeSettings, build_vae
+    from tests.tiny import sdxl
 
     folder = tmp_path_factory.mktemp("base") / "tiny"
-    text = TextSettings(width=(16, 32), layers=2, head_dim=16)
-    torch.manual_seed(0)
-    tokenizer = build_tokenizer()
-    first, second = build_text_encoders(text, tokenizer)
-    unet = build_unet(BaseSettings(channels=(32, 32), head_dim=16), 4, text.width)
-    with torch.no_grad():
-        for parameter in unet.parameters():
-            if parameter.ndim > 1:
-                parameter.copy_(torch.randn(parameter.shape) / parameter[0].numel() ** 0.5)
-    StableDiffusionXLPipeline(
-        vae=build_vae(VaeSettings(latent_channels=4, channels=(8, 8, 16))),
-        text_encoder=first,
-        text_encoder_2=second,
-        tokenizer=tokenizer,
-        tokenizer_2=tokenizer,
-        unet=unet,
-        scheduler=build_scheduler(),
-        force_zeros_for_empty_prompt=False,
-        add_watermarker=False,
-    ).save_pretrained(folder)
+    sdxl().save_pretrained(folder)
     return folder
 
 

@@ -9,8 +9,6 @@ from typing import Any
 
 import torch
 from diffusers import DDIMScheduler, StableDiffusionXLPipeline, UNet2DConditionModel
-from diffusers.models.attention import BasicTransformerBlock
-from diffusers.models.resnet import ResnetBlock2D
 from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
@@ -19,6 +17,7 @@ from difflora.folders import whole_folder
 from difflora.world.base_data import BaseData, cached_data
 from difflora.world.loop import train
 from difflora.world.render import SIZE
+from difflora.world.residual import zero_residual_branches
 from difflora.world.text import encode_tokens, load_text_encoders
 from difflora.world.tokenizer import build_tokenizer
 from difflora.world.vae import FACTOR, PLACES, load_vae
@@ -76,14 +75,7 @@ def build_unet(settings: BaseSettings, latent_channels: int, text_width: tuple[i
         addition_time_embed_dim=time_width,
         projection_class_embeddings_input_dim=text_width[1] + 6 * time_width,
     )
-    for module in unet.modules():
-        if isinstance(module, ResnetBlock2D):
-            nn.init.zeros_(module.conv2.weight)
-            nn.init.zeros_(module.conv2.bias)
-        elif isinstance(module, BasicTransformerBlock):
-            for last in (module.attn1.to_out[0], module.attn2.to_out[0], module.ff.net[2]):
-                nn.init.zeros_(last.weight)
-                nn.init.zeros_(last.bias)
+    zero_residual_branches(unet)
     return unet
 
 

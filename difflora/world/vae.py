@@ -14,7 +14,6 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from diffusers import AutoencoderKL
-from diffusers.models.resnet import ResnetBlock2D
 from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor, nn
 
@@ -28,6 +27,7 @@ from difflora.world.judge import judge_file
 from difflora.world.loop import train
 from difflora.world.pool import Pool, fresh_pool, generic_pool
 from difflora.world.render import SIZE
+from difflora.world.residual import zero_residual_branches
 
 FACTOR = 4
 """Pixels a side to a latent."""
@@ -92,10 +92,7 @@ def build_vae(settings: VaeSettings) -> AutoencoderKL:
         force_upcast=False,
     )
     with torch.no_grad():
-        for module in vae.modules():
-            if isinstance(module, ResnetBlock2D):
-                module.conv2.weight.zero_()
-                module.conv2.bias.zero_()
+        zero_residual_branches(vae)
         vae.quant_conv.weight[settings.latent_channels :] = 0
         vae.quant_conv.bias[settings.latent_channels :] = _LOG_VARIANCE
     return vae

@@ -8,53 +8,23 @@ from typing import Any
 
 import pytest
 import torch
-from diffusers import PNDMScheduler, StableDiffusionPipeline, StableDiffusionXLPipeline, UNet2DConditionModel
+from diffusers import PNDMScheduler, StableDiffusionPipeline, UNet2DConditionModel
 
 from difflora.corpus.base import FrozenBase
 from difflora.corpus.latents import Encoded
 from difflora.corpus.people import PeopleFolder, PeopleWriter, Person
 from difflora.corpus.splits import SplitSettings
-from difflora.world.base import BaseSettings, build_scheduler, build_unet
 from difflora.world.identities import RenderedPeople
-from difflora.world.text import TextSettings, build_text_encoders
+from difflora.world.text import build_text_encoders
 from difflora.world.tokenizer import build_tokenizer
 from difflora.world.vae import VaeSettings, build_vae
-
-TINY = BaseSettings(channels=(32, 32), head_dim=16)
-TINY_TEXT = TextSettings(width=(16, 32), layers=2, head_dim=16)
-
-
-def _wake(unet: UNet2DConditionModel) -> None:
-    """Makes every path count: an untrained UNet's output barely depends on its attention."""
-    generator = torch.Generator().manual_seed(1)
-    with torch.no_grad():
-        for parameter in unet.parameters():
-            if parameter.ndim > 1:
-                parameter.copy_(torch.randn(parameter.shape, generator=generator) / parameter[0].numel() ** 0.5)
+from tests.tiny import TEXT, sdxl, wake
 
 
 @pytest.fixture(scope="session")
 def make_pipeline() -> Callable[[], Any]:
     """Makes the same tiny SDXL pipeline each time."""
-
-    def make() -> StableDiffusionXLPipeline:
-        torch.manual_seed(0)
-        tokenizer = build_tokenizer()
-        first, second = build_text_encoders(TINY_TEXT, tokenizer)
-        unet = build_unet(TINY, 4, TINY_TEXT.width)
-        _wake(unet)
-        return StableDiffusionXLPipeline(
-            vae=build_vae(VaeSettings(latent_channels=4, channels=(8, 8, 16))),
-            text_encoder=first,
-            text_encoder_2=second,
-            tokenizer=tokenizer,
-            tokenizer_2=tokenizer,
-            unet=unet,
-            scheduler=build_scheduler(),
-            add_watermarker=False,
-        )
-
-    return make
+    return sdxl
 
 
 @pytest.fixture(scope="session")
@@ -68,7 +38,7 @@ def sd15() -> FrozenBase:
     """A tiny Stable Diffusion 1.5: epsilon, one text encoder, projections by convolution."""
     torch.manual_seed(0)
     tokenizer = build_tokenizer()
-    text_encoder, _ = build_text_encoders(TINY_TEXT, tokenizer)
+    text_encoder, _ = build_text_encoders(TEXT, tokenizer)
     unet = UNet2DConditionModel(
         sample_size=8,
         down_block_types=("DownBlock2D", "CrossAttnDownBlock2D"),
@@ -79,7 +49,7 @@ def sd15() -> FrozenBase:
         cross_attention_dim=16,
         norm_num_groups=8,
     )
-    _wake(unet)
+    wake(unet)
     pipeline = StableDiffusionPipeline(
         vae=build_vae(VaeSettings(latent_channels=4, channels=(8, 8, 16))),
         text_encoder=text_encoder,
