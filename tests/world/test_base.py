@@ -27,7 +27,7 @@ from difflora.world.tokenizer import build_tokenizer, token_ids
 from difflora.world.vae import VaeSettings, load_vae, train_vae
 
 ASSETS = Path(__file__).parents[2] / "assets" / "embedded"
-TINY = BaseSettings(channels=(32, 32), head_dim=16, steps=3, batch_size=4, prompt_dropout=0.5)
+TINY = BaseSettings(channels=(32, 32), head_dim=16, first_steps=2, steps=3, batch_size=4, prompt_dropout=0.5)
 TINY_TEXT = TextSettings(width=(16, 32), layers=2, head_dim=16, steps=2, batch_size=4)
 
 
