@@ -66,8 +66,7 @@ def build_unet(
         settings: sizes.
         latent_channels: of the VAE.
         text_width: width of the first text encoder, and of the second one's projection.
-        first_attention: False leaves attention away from the first level. Since its branches start at zero, a UNet
-            with attention that takes over such a one's weights gives what that one gave.
+        first_attention: False leaves attention away from the first level.
     """
     levels, time_width = len(settings.channels), 32
     first = "CrossAttn" * first_attention

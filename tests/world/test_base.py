@@ -8,6 +8,7 @@ import torch
 from diffusers import StableDiffusionXLPipeline
 
 from difflora.errors import BadFile
+from difflora.files import load_safetensors
 from difflora.world.bars import Bar
 from difflora.world.base import (
     BaseSettings,
@@ -33,7 +34,7 @@ TINY_TEXT = TextSettings(width=(16, 32), layers=2, head_dim=16, steps=2, batch_s
 
 @pytest.fixture(scope="module")
 def assets(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A tiny VAE, tiny text encoders and a tiny base, trained for three steps."""
+    """A tiny VAE, tiny text encoders and a tiny base, trained for two steps and then for three."""
     root = tmp_path_factory.mktemp("base")
     pool = fresh_pool(12, 1, 3)
     vae_settings = VaeSettings(latent_channels=4, channels=(8, 8, 16), steps=2, batch_size=4, identity_weight=0)
@@ -42,7 +43,7 @@ def assets(tmp_path_factory: pytest.TempPathFactory) -> Path:
     data = make_data(load_vae(root / "assets"), build_tokenizer(), pool, captions_each=2)
     before = [model.state_dict() for model in load_text_encoders(root / "assets")]
     report = train_base(TINY, root / "assets", root / "work", data)
-    assert report["steps"] == 3
+    assert report["steps"] == 2 + 3
     for old, model in zip(before, load_text_encoders(root / "assets"), strict=True):
         torch.testing.assert_close(model.state_dict(), old, rtol=0, atol=0)
     return root / "assets"
@@ -111,6 +112,26 @@ def test_the_schedule_ends_in_pure_noise() -> None:
 def test_timesteps_are_spread_over_the_whole_schedule() -> None:
     timesteps = spread_timesteps(100, torch.Generator().manual_seed(0))
     assert torch.equal(timesteps // 10, torch.arange(100))
+
+
+def test_the_middle_of_the_schedule_is_drawn_oftener() -> None:
+    timesteps = spread_timesteps(10_000, torch.Generator().manual_seed(0), 0.8).float()
+    counts = torch.histc(timesteps, 10, 0, 1000)
+    assert counts.sum() == 10_000
+    assert counts[4] / counts[0] == pytest.approx(3, abs=0.3)
+    assert timesteps.mean() == pytest.approx(500, abs=1)
+
+
+def test_the_second_phase_has_attention_on_the_first_level_and_the_first_ones_weights(
+    assets: Path, tmp_path: Path
+) -> None:
+    unet = load_base(assets).unet
+    assert unet.config.down_block_types[0] == "CrossAttnDownBlock2D"
+    assert unet.config.up_block_types[-1] == "CrossAttnUpBlock2D"
+    first = load_safetensors(assets.parent / "work" / "checkpoints" / "base-first" / "state.safetensors")
+    before = first["ema.unet.conv_in.weight"]
+    torch.testing.assert_close(unet.conv_in.weight, before, atol=0.01, rtol=0)
+    assert build_unet(TINY, 4, (16, 32), first_attention=False).config.down_block_types[0] == "DownBlock2D"
 
 
 def test_embeddings_are_those_of_the_pipeline(assets: Path) -> None:
