@@ -15,6 +15,7 @@ from difflora.errors import Busy, DiffLoRAError
 from difflora.identities.commands import identities
 from difflora.inference.commands import compare, generate, personalize
 from difflora.lora_commands import lora
+from difflora.stages.ablations.commands import ablate
 from difflora.stages.commands import doctor, figures, stage
 from difflora.stages.registry_commands import registry
 from difflora.world.commands import world
@@ -28,7 +29,7 @@ app = typer.Typer(
     add_completion=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for command in (personalize, generate, compare, stage, figures, doctor):
+for command in (personalize, generate, compare, stage, figures, ablate, doctor):
     app.command()(command)
 app.add_typer(identities, name="identities")
 app.add_typer(corpus, name="corpus")

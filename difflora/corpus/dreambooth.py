@@ -9,6 +9,7 @@ person's own, so that the company a LoRA is trained in changes it by rounding al
 
 from __future__ import annotations
 
+import hashlib
 import math
 import os
 import shutil
@@ -130,8 +131,7 @@ class Trainer:
             raise BadParameter("nobody to train: give at least one person")
         base, settings = self._base, self._settings
         data = gather(base, people, settings)
-        start = initial_flat(self._layout, settings.seed).to(base.device)
-        flat = start.repeat(len(people), 1).requires_grad_()  # (P, D)
+        flat = self._start(people).to(base.device).requires_grad_()  # (P, D)
         optimizer = torch.optim.AdamW(
             [flat],
             lr=settings.lr,
@@ -151,6 +151,14 @@ class Trainer:
             optimizer.zero_grad()
             losses[step] = loss.detach()
         return _result(flat, losses, people)
+
+    def _start(self, people: Sequence[Encoded]) -> Tensor:
+        """Where P people start, (P, D): all at one place, or each at a place of the person's own."""
+        seed = self._settings.seed
+        if self._settings.shared_start:
+            return initial_flat(self._layout, seed).repeat(len(people), 1)
+        seeds = (hashlib.sha256(f"{seed} {person.identity}".encode()).digest() for person in people)
+        return torch.stack([initial_flat(self._layout, int.from_bytes(one[:7], "big")) for one in seeds])
 
 
 def train_people(

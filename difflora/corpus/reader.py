@@ -166,6 +166,20 @@ class Corpus:
         for place in self.indices(split):
             yield self.entries[place], self[place]
 
+    def of_few(self, train_people: int) -> Corpus:
+        """The same corpus with the first so many people of the split train alone; the other splits are whole.
+
+        Raises:
+            BadParameter: if there are fewer.
+        """
+        trained = self.indices("train")
+        if not 1 <= train_people <= len(trained):
+            raise BadParameter(f"{self.folder}: {train_people} training people are asked for, it has {len(trained)}")
+        left_out = set(trained[train_people:])
+        few = type(self)(self.folder, check=self._check)
+        few.entries = [entry for place, entry in enumerate(self.entries) if place not in left_out]
+        return few
+
     def failures(self) -> dict[str, str]:
         """People whose training failed, and why."""
         return {str(line["identity"]): str(line["failed"]) for line in read_lines(self.folder / FAILURES)}

@@ -34,6 +34,9 @@ class DreamBoothSettings(BaseModel):
     weight_decay: float = Field(1e-2, ge=0)
     max_grad_norm: float = Field(1.0, gt=0, description="of each person's own gradient")
     seed: int = Field(0, ge=0, lt=2**63, description="of the start, noise, steps and pictures; the same for all people")
+    shared_start: bool = Field(
+        True, description="everyone starts from the same A; off is an ablation: a corpus of such LoRAs is hard to learn"
+    )
     images: int | None = Field(None, ge=1, description="the most pictures of a person, the first ones; None for all")
     precision: Literal["fp32", "bf16"] = Field("fp32", description="of the frozen base; a LoRA and AdamW stay fp32")
     prior_weight: float = Field(0.0, ge=0, le=0, description="of prior preservation, which is not offered: 0")

@@ -75,6 +75,8 @@ def _methods(methods: Mapping[str, Measured]) -> dict[str, Any]:
 
 
 def _fractions(methods: Mapping[str, Measured]) -> dict[str, Any]:
+    if not {"teacher", "generated"} <= methods.keys():
+        return {}
     base, teacher, generated = (methods[name].scores for name in ("base", "teacher", "generated"))
     return {name: fraction(generated[name], teacher[name], base[name]) for name in RECOGNISERS if name in base}
 
@@ -87,6 +89,7 @@ def _pairs(methods: Mapping[str, Measured]) -> dict[str, Any]:
             if key in methods[other].scores
         }
         for one, other in PAIRS
+        if one in methods and other in methods
     }
 
 

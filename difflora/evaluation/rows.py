@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
+import torch.nn.functional as F
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.neural_network import MLPRegressor
 from sklearn.preprocessing import StandardScaler
@@ -21,9 +22,6 @@ from difflora.models.linear_path import principal_components
 from difflora.training import ConditionFeatures
 from difflora.training.ridge import fit_ridge
 from difflora.training.rows import LoraRows
-
-METHODS = ("other", "retrieval", "ridge", "mlp", "reconstruction", "generated", "teacher")
-"""Methods that give a LoRA, from the least to the most that they know of the person."""
 
 
 @dataclass(frozen=True)
@@ -58,7 +56,7 @@ class Rivals:
         """The LoRA of the training person whose mean face is nearest: (P, Df) -> (P, D)."""
         owners = self.features.owners
         sums = torch.zeros(len(self.rows), face.shape[1]).index_add_(0, owners, self.features.face)
-        nearest = (face @ torch.nn.functional.normalize(sums).T).argmax(1)  # (P,)
+        nearest = (face @ F.normalize(sums).T).argmax(1)  # (P,)
         return self.rows[nearest]
 
     def ridge(self, face: Tensor, image: Tensor) -> Tensor:
@@ -113,11 +111,38 @@ def rows_of(
     Returns:
         Method -> (P, D) float32, all at strength 1, and seconds a person of the hypernetwork's parts.
     """
-    face, image = pipeline.embed([subject.reference for subject in subjects])  # (P, Df), (P, Di)
+    pictures = [picture for subject in subjects for picture in subject.references]
+    face, image = (
+        F.normalize(part.unflatten(0, (len(subjects), -1)).mean(1), dim=-1) for part in pipeline.embed(pictures)
+    )  # (P, Df), (P, Di)
     teacher = corpus.rows([corpus.places[subject.identity] for subject in subjects])  # (P, D)
-    with torch.no_grad():
-        reconstruction = lae.decode(lae.encode(teacher.to(lae.mean.device))).cpu()
-    generated, seconds = pipeline.generate(
+    rows: dict[str, Tensor] = {}
+    seconds: dict[str, float] = {}
+    for method in settings.methods:
+        match method:
+            case "other":
+                rows[method] = teacher[others(subjects)]
+            case "retrieval":
+                rows[method] = rivals.retrieval(face.cpu())
+            case "ridge":
+                rows[method] = rivals.ridge(face.cpu(), image.cpu())
+            case "mlp":
+                rows[method] = rivals.mlp(face.cpu(), image.cpu())
+            case "reconstruction":
+                with torch.no_grad():
+                    rows[method] = lae.decode(lae.encode(teacher.to(lae.mean.device))).cpu()
+            case "generated":
+                rows[method], seconds = _generated(subjects, pipeline, face, image, settings)
+            case "teacher":
+                rows[method] = teacher
+    return rows, seconds
+
+
+def _generated(
+    subjects: Sequence[Subject], pipeline: DiffLoRAPipeline, face: Tensor, image: Tensor, settings: EvaluateSettings
+) -> tuple[Tensor, dict[str, float]]:
+    """The hypernetwork's LoRAs (P, D), each from noise of the person's own, and seconds a person of its parts."""
+    flat, seconds = pipeline.generate(
         face,
         image,
         num_inference_steps=settings.num_inference_steps,
@@ -127,17 +152,7 @@ def rows_of(
         ],
         strength=1.0,
     )
-    face, image = face.cpu(), image.cpu()
-    rows = {
-        "other": teacher[others(subjects)],
-        "retrieval": rivals.retrieval(face),
-        "ridge": rivals.ridge(face, image),
-        "mlp": rivals.mlp(face, image),
-        "reconstruction": reconstruction,
-        "generated": generated,
-        "teacher": teacher,
-    }
-    return {name: rows[name] for name in METHODS}, {key: value / len(subjects) for key, value in seconds.items()}
+    return flat, {key: value / len(subjects) for key, value in seconds.items()}
 
 
 def others(subjects: Sequence[Subject]) -> list[int]:

@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from difflora.inference.painter import PictureSettings
 from difflora.inference.prompts import PERSON
+from difflora.models.noise import Sampler
+
+Method = Literal["other", "retrieval", "ridge", "mlp", "reconstruction", "generated", "teacher"]
+METHODS: tuple[Method, ...] = get_args(Method)
+"""Methods that give a LoRA, from the least to the most that they know of the person."""
 
 
 class RegressionSettings(BaseModel):
@@ -26,7 +31,12 @@ class EvaluateSettings(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
+    methods: tuple[Method, ...] = Field(METHODS, min_length=1, description="what is compared, beside base and real")
     people: int = Field(32, ge=2, description="people of the split test, the first ones")
+    references: int = Field(1, ge=1, description="pictures of a person that methods see; their features are averaged")
+    compared: int | None = Field(
+        None, ge=1, description="other pictures to compare with, the last ones; None for all that methods do not see"
+    )
     validation_people: int = Field(12, ge=1, description="people of the split validation, to choose strengths on")
     prompts: tuple[str, ...] = Field(min_length=1, description="what is drawn; {person} becomes 'a man' or 'a woman'")
     validation_prompts: int = Field(3, ge=1, description="of the prompts, the first ones, to choose strengths with")
@@ -37,6 +47,7 @@ class EvaluateSettings(BaseModel):
         0.05, ge=0, description="how far prompt agreement may fall below the base model's for a strength to be chosen"
     )
     num_inference_steps: int = Field(100, ge=1, description="of the sampler of LoRAs")
+    sampler: Sampler = Field("ddim", description="of LoRAs")
     guidance_scale: float = Field(1.0, ge=0, description="of the sampler of LoRAs; 1 for none")
     pictures: PictureSettings = PictureSettings()
     independent: Path | None = Field(None, description="ONNX file of a face recogniser that nothing else uses")

@@ -16,7 +16,7 @@ _METHODS = (
 
 
 def people_sheet(ladder: Ladder, people: int) -> bytes:
-    """Three rows a person, the first people in order and none chosen: PNG bytes.
+    """A row a method and person, the first people in order and none chosen: PNG bytes.
 
     The first picture of a row is the reference in the first row, and another real picture below it.
 
@@ -25,11 +25,12 @@ def people_sheet(ladder: Ladder, people: int) -> bytes:
         people: how many.
     """
     rows, labels = [], []
+    methods = [(name, words) for name, words in _METHODS if name in ladder.best]
     for place, subject in enumerate(ladder.subjects[:people]):
         shape = subject.pictures.shape
         reference = as_tensor(read_picture(subject.reference), (shape[-2], shape[-1]))  # (1, 3, H, W)
         others = subject.pictures.float() / 255  # (M, 3, H, W)
-        for line, (name, words) in enumerate(_METHODS):
+        for line, (name, words) in enumerate(methods):
             first = reference if line == 0 else others[min(line - 1, len(others) - 1)][None]
             rows.append(torch.cat([first, ladder.best[name].pictures[place]]))
             strength = ladder.strengths.get(name)

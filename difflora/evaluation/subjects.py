@@ -27,8 +27,8 @@ class Subject:
     Attributes:
         identity: the person's id.
         class_word: man, woman.
-        reference: the bytes of one JPEG, all that a method learns of the person.
-        pictures: (M, 3, H, W) uint8, the person's pictures that the reference is not among.
+        references: the bytes of JPEGs, mostly one: all that a method learns of the person.
+        pictures: (M, 3, H, W) uint8, pictures of the person that the references are not among.
         others: their faces: what pictures are scored against.
         prompts: what is drawn.
         seeds: of each picture's noise, the same for every method.
@@ -36,11 +36,16 @@ class Subject:
 
     identity: str
     class_word: str
-    reference: bytes
+    references: list[bytes]
     pictures: Tensor
     others: Faces
     prompts: list[str]
     seeds: list[int]
+
+    @property
+    def reference(self) -> bytes:
+        """The first of them, which stands for the person in grids."""
+        return self.references[0]
 
 
 def load_subjects(
@@ -52,9 +57,9 @@ def load_subjects(
     settings: EvaluateSettings,
     prompts: Sequence[str],
 ) -> list[Subject]:
-    """The first people of a split who have a teacher's LoRA and at least two references.
+    """The first people of a split who have a teacher's LoRA and enough references.
 
-    The first reference is shown to the methods; pictures are scored against the others, which no LoRA learnt from.
+    The first references are shown to the methods; pictures are scored against others, which no LoRA learnt from.
 
     Args:
         people: everyone's pictures.
@@ -62,28 +67,31 @@ def load_subjects(
         split: test or validation.
         count: how many.
         likeness: the recognisers.
-        settings: seed of the noise.
+        settings: how many are shown and compared with, and the seed of the noise.
         prompts: with ``{person}`` in them.
 
     Raises:
         BadParameter: if there are fewer such people.
     """
+    shown, compared = settings.references, settings.compared
+    least = shown + (compared or 1)
     found: list[Subject] = []
     for identity in people.split(split):
         if len(found) == count:
             break
-        if identity not in corpus.places or int(people.line(identity)["references"]) < 2:
+        if identity not in corpus.places or int(people.line(identity)["references"]) < least:
             continue
         person = people.person(identity)
-        others = likeness.look(person.references[1:])
+        rest = person.references[shown:] if compared is None else person.references[-compared:]  # (M, 3, H, W)
+        others = likeness.look(rest)
         if not bool(others.found.any()):
             continue
         found.append(
             Subject(
                 identity,
                 person.class_word,
-                as_jpeg(person.references[0]),
-                person.references[1:],
+                [as_jpeg(one) for one in person.references[:shown]],
+                rest,
                 others,
                 [for_person(prompt, person.class_word) for prompt in prompts],
                 [noise_seed(settings.seed, identity, prompt) for prompt in prompts],
@@ -91,9 +99,9 @@ def load_subjects(
         )
     if len(found) < count:
         raise BadParameter(
-            f"evaluate: {len(found)} people of the split {split} have a LoRA and two references or more, {count} are "
-            "wanted; make more people (identities.count), raise their share (identities.pictures.splits), or ask for "
-            "fewer"
+            f"evaluate: {len(found)} people of the split {split} have a LoRA and {least} references or more, {count} "
+            "are wanted; make more people (identities.count), raise their share (identities.pictures.splits), or ask "
+            "for fewer"
         )
     return found
 

@@ -45,6 +45,8 @@ def summary_lines(figures: Mapping[str, Any]) -> list[str]:
             f"fraction of the teacher's gain by {key}: {_cell(best)} at best strengths, {_cell(native)} at strength 1"
         )
     for other in ("retrieval", "ridge", "mlp", "teacher"):
+        if f"generated_minus_{other}" not in figures["paired"]:
+            continue
         lines.append(f"generated minus {other}: {_cell(figures['paired'][f'generated_minus_{other}']['face_sim'])}")
     return lines
 

@@ -23,7 +23,7 @@ def run(workspace: Workspace, tracker: Tracker = SILENT) -> None:
     effect = params.dit.effect.enabled
     names = [entry.identity for entry in corpus.entries if entry.split != "test"]
     if effect:  # it learns from pictures, and needs nobody's LoRA
-        names += [identity for identity in people.split("train") if identity not in corpus.places]
+        names += workspace.also_learnt_from(people, corpus)
     features = encode_people(people, names, faces, images, pictures=params.dit.pictures)
     features.save(workspace.features)
     inputs = [workspace.corpus / "index.jsonl", workspace.people / "people.jsonl", workspace.features]

@@ -15,7 +15,7 @@ from difflora.evaluation.report import by_person, summarise
 from difflora.evaluation.rows import Rivals
 from difflora.evaluation.sheet import people_sheet
 from difflora.files import write_atomic, write_json
-from difflora.models import DiffLoRAPipeline, LoraAutoencoder
+from difflora.models import DiffLoRAPipeline, LoraAutoencoder, make_scheduler
 from difflora.models.portable import load_model
 from difflora.stages.tracking import SILENT, Tracker
 from difflora.stages.workspace import Workspace
@@ -59,6 +59,8 @@ def measure(workspace: Workspace, model: Path | None = None) -> tuple[Ladder, di
         device=params.models.device,
     )
     pipeline.set_progress_bar_config(disable=True)
+    if chosen.sampler != "ddim":
+        pipeline.scheduler = make_scheduler(params.dit.noise, params.dit.model.prediction_type, chosen.sampler)
     rows = LoraRows(corpus, "train", canonical_form=params.lae.canonical_form)
     ladder = climb(
         workspace.open_base(),

@@ -101,8 +101,12 @@ class Params(_Section):
 
     @model_validator(mode="after")
     def _fits(self) -> Params:
-        if self.identities.pictures.references < 2:
-            raise ValueError("identities.pictures.references: give at least 2, one to show and others to compare with")
+        least = self.evaluate.references + (self.evaluate.compared or 1)
+        if self.identities.pictures.references < least:
+            raise ValueError(
+                f"identities.pictures.references: give at least {least}, {self.evaluate.references} to show "
+                "(evaluate.references) and others to compare with"
+            )
         most = self.dit.noise.num_train_timesteps
         for name, steps in (
             ("evaluate.num_inference_steps", self.evaluate.num_inference_steps),

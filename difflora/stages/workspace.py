@@ -95,6 +95,10 @@ class Workspace:
         """
         return Corpus.open(self.there(self.corpus, "corpus"))
 
+    def also_learnt_from(self, people: PeopleFolder, corpus: Corpus) -> list[str]:
+        """Training people without a LoRA, whose pictures a training through the base model learns from."""
+        return [identity for identity in people.split("train") if identity not in corpus.places]
+
     def open_base(self) -> FrozenBase:
         """The base model, in the corpus's precision."""
         models = self.params.models

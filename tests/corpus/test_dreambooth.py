@@ -156,6 +156,15 @@ def test_only_the_first_pictures_are_used_if_so_set(base: FrozenBase, make_encod
     assert torch.equal(_train(base, [person], settings), _train(base, [short]))
 
 
+def test_starts_of_their_own_differ_by_person_and_not_by_company(base: FrozenBase, make_encoded: MakeEncoded) -> None:
+    people, apart = make_encoded(3), SETTINGS.model_copy(update={"shared_start": False})
+    shared, own = _train(base, people), _train(base, people, apart)
+    start = initial_flat(_layout(base), SETTINGS.seed)
+    assert _far(own[0], shared[0], start) > 0.7
+    assert _far(own[0], own[1], start) > 0.7
+    assert _far(_train(base, people[1:2], apart)[0], own[1], start) < 1e-2
+
+
 def test_compiled_once_for_all_batches_of_a_size(
     make_pipeline: Callable[[], Any], base: FrozenBase, make_encoded: MakeEncoded, monkeypatch: pytest.MonkeyPatch
 ) -> None:

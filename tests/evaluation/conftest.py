@@ -51,7 +51,7 @@ def make_subject() -> Callable[..., Subject]:
         return Subject(
             name,
             word,
-            as_jpeg(picture),
+            [as_jpeg(picture)],
             picture[None],
             faces,
             [f"{name} {number}" for number in range(prompts)],

@@ -16,17 +16,7 @@ from difflora.errors import BadFile, BadParameter
 from difflora.lora import LoraWeights
 from difflora.manifest import check_manifest
 from difflora.models import DiffLoRAPipeline
-from difflora.stages.run import STAGES, run_stage
-
-
-@pytest.fixture(scope="module")
-def chain(chain_values: dict[str, Any], tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A workspace after all steps."""
-    root = tmp_path_factory.mktemp("chain")
-    (root / "params.yaml").write_text(yaml.safe_dump(chain_values))
-    for name in STAGES:
-        run_stage(name, root / "params.yaml")
-    return root
+from difflora.stages.run import run_stage
 
 
 def _report(root: Path, name: str) -> dict[str, Any]:

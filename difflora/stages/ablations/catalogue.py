@@ -1,0 +1,141 @@
+"""What is ablated: names, words, and the parameters that change."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from difflora.errors import BadParameter
+from difflora.stages.params import Params
+from difflora.validation import validated
+
+FULL = "full"
+"""The row that all others are compared with: nothing changed."""
+
+
+@dataclass(frozen=True)
+class Ablation:
+    """One row.
+
+    Attributes:
+        name: what the command takes.
+        says: in words.
+        changes: dotted key of ``params.yaml`` -> value.
+        against: the row that it differs from by one thing.
+    """
+
+    name: str
+    says: str
+    changes: Mapping[str, Any]
+    against: str = FULL
+
+
+_COMPARED = {"evaluate.compared": 2}
+_WEIGHTS_ALONE = {"dit.effect.enabled": False}
+_PAPER = {**_WEIGHTS_ALONE, "lae.model.linear_path": False, "dit.model.linear_skip": False, "dit.mixup": 0.0}
+
+CATALOGUE: tuple[Ablation, ...] = (
+    Ablation(FULL, "nothing changed", {}),
+    Ablation("no_face", "no face feature (Table 3)", {"dit.model.use_face": False}),
+    Ablation("no_image", "no image feature (Table 3)", {"dit.model.use_image": False}),
+    Ablation("no_wp", "no weight-preserved loss (Table 3)", {"lae.wp_weight": 0.0}),
+    Ablation("weights_only", "no training through the base model", _WEIGHTS_ALONE),
+    Ablation("no_linear_path", "no PCA in the autoencoder", {"lae.model.linear_path": False}),
+    Ablation("no_linear_skip", "no ridge regression in the transformer", {"dit.model.linear_skip": False}),
+    Ablation("no_mixup", "people are not mixed in training", {"dit.mixup": 0.0}),
+    Ablation("paper_mode", "the paper's own mode: convolutions, attention, diffusion, and no more", _PAPER),
+    Ablation(
+        "paper_mode_no_wp", "the paper's mode without the WP loss", {**_PAPER, "lae.wp_weight": 0.0}, "paper_mode"
+    ),
+    Ablation("canonical_form", "LoRAs in canonical form", {"lae.canonical_form": True}),
+    Ablation("no_shared_start", "each LoRA from a start of its own", {"corpus.dreambooth.shared_start": False}),
+    Ablation(
+        "no_shared_start_canonical",
+        "starts of their own, then canonical form",
+        {"corpus.dreambooth.shared_start": False, "lae.canonical_form": True},
+        "no_shared_start",
+    ),
+    *(
+        Ablation(f"guidance_{scale:g}", f"guidance {scale:g} in sampling LoRAs", {"evaluate.guidance_scale": scale})
+        for scale in (1.5, 2.0, 3.0)
+    ),
+    *(
+        Ablation(f"steps_{steps}", f"{steps} sampling steps", {"evaluate.num_inference_steps": steps})
+        for steps in (1, 10, 20, 50, 100)
+    ),
+    *(
+        Ablation(
+            f"dpm_{steps}",
+            f"DPM-Solver++, {steps} steps",
+            {"evaluate.sampler": "dpm++", "evaluate.num_inference_steps": steps},
+            f"steps_{steps}",
+        )
+        for steps in (10, 20)
+    ),
+    *(
+        Ablation(f"people_{count}", f"{count} training people", {"corpus.train_people": count})
+        for count in (16, 32, 64, 128, 256)
+    ),
+    Ablation("references_1", "one reference, compared with two pictures", _COMPARED),
+    *(
+        Ablation(
+            f"references_{count}",
+            f"{count} references, averaged",
+            {**_COMPARED, "evaluate.references": count},
+            "references_1",
+        )
+        for count in (2, 4)
+    ),
+)
+"""Every row, in the table's order."""
+
+GROUPS: Mapping[str, tuple[str, ...]] = {
+    "table3": ("no_face", "no_image", "no_wp"),
+    "method": ("weights_only", "no_linear_path", "no_linear_skip", "no_mixup", "paper_mode", "paper_mode_no_wp"),
+    "corpus": ("canonical_form", "no_shared_start", "no_shared_start_canonical"),
+    "sampling": tuple(row.name for row in CATALOGUE if row.name.startswith(("guidance_", "steps_", "dpm_"))),
+    "people": tuple(row.name for row in CATALOGUE if row.name.startswith("people_")),
+    "references": tuple(row.name for row in CATALOGUE if row.name.startswith("references_")),
+}
+"""Names that stand for several rows."""
+
+
+def rows_called(names: list[str]) -> list[Ablation]:
+    """The rows of names and groups with those that they are compared with, each once, in the catalogue's order.
+
+    Args:
+        names: of rows and groups; none for all.
+
+    Raises:
+        BadParameter: if there is no such row or group.
+    """
+    by_name = {row.name: row for row in CATALOGUE}
+    wanted: set[str] = set()
+    for name in names or list(by_name):
+        if name not in by_name and name not in GROUPS:
+            raise BadParameter(f"no ablation is called {name!r}; there are: {', '.join([*GROUPS, *by_name])}")
+        wanted.update(GROUPS.get(name, (name,)))
+    for name in list(wanted):
+        while name != FULL:
+            name = by_name[name].against
+            wanted.add(name)
+    return [row for row in CATALOGUE if row.name in wanted | {FULL}]
+
+
+def changed(params: Params, ablation: Ablation) -> Params:
+    """The parameters of a row: only the method itself is drawn, everything else is the same in all rows.
+
+    Raises:
+        BadParameter: if the changes do not fit the rest; the row is named.
+    """
+    values = params.model_dump(mode="json", by_alias=True)
+    for key, value in {"evaluate.methods": ["generated"], "evaluate.sheet_people": 0, **ablation.changes}.items():
+        *path, last = key.split(".")
+        section = values
+        for part in path:
+            section = section[part]
+        if last not in section:
+            raise BadParameter(f"{ablation.name}: params.yaml has no {key}")
+        section[last] = value
+    return validated(Params, values, f"ablation {ablation.name}")
