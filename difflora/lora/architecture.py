@@ -39,14 +39,15 @@ def cross_attention_dim(layout: LoraLayout) -> int | None:
 def find_architecture(layout: LoraLayout) -> Architecture | None:
     """The architecture that a LoRA's modules tell, or None where they do not.
 
-    SDXL's UNet has no attention on its first level, so none in ``down_blocks.0`` but some in ``up_blocks.0``; in
-    Stable Diffusion 1.x it is the other way round, since the last level has none.
+    SDXL's UNet has attention on its last level, so in ``up_blocks.0``. Stable Diffusion 1.x has none there, but on its
+    first level, in ``down_blocks.0``, where SDXL has none; the embedded world's base, otherwise of SDXL's form, has
+    both.
     """
     names = [module.name for module in layout.modules]
     attention = {name.partition(".attentions.")[0] for name in names if ".attentions." in name}
-    if ("down_blocks.0" in attention) != ("up_blocks.0" in attention):
-        return SD1 if "down_blocks.0" in attention else SDXL
+    if "up_blocks.0" in attention:
+        return SDXL
     if "down_blocks.0" in attention:
-        return None
+        return SD1
     width = cross_attention_dim(layout)
     return next((each for each in (SDXL, SD1) if each.cross_attention_dim == width), None)

@@ -76,7 +76,7 @@ def sd15() -> UNet2DConditionModel:
 @pytest.fixture(scope="session")
 def untouched() -> UNet2DConditionModel:
     torch.manual_seed(0)
-    return build_unet(TINY, 4, TINY_TEXT.width).eval()
+    return build_unet(TINY, 4, TINY_TEXT.width, first_attention=False).eval()
 
 
 @pytest.fixture

@@ -9,6 +9,7 @@ from difflora.errors import BadParameter
 from difflora.lora import LoraLayout, LoraModule
 from difflora.lora.architecture import SD1, SDXL, find_architecture
 from difflora.lora.ldm_names import kohya_name, layers_per_block, ldm_name, module_name
+from difflora.world.base import BaseSettings, build_unet
 
 EVERYTHING = ["attention", "feed_forward", "projections", "convolutions", "time_emb_proj", "conv_in", "conv_out"]
 EMBEDDINGS = [f"{name}.linear_{number}" for name in ("time_embedding", "add_embedding") for number in (1, 2)]
@@ -64,7 +65,8 @@ def test_examples_of_public_files() -> None:
 def test_layers_and_architecture_are_told_by_the_modules(
     sdxl: UNet2DConditionModel, sd15: UNet2DConditionModel, untouched: UNet2DConditionModel
 ) -> None:
-    for unet, architecture in ((sdxl, SDXL), (sd15, SD1), (untouched, SDXL)):
+    embedded = build_unet(BaseSettings(channels=(16, 32), head_dim=16), 4, (16, 32))  # of SDXL's form, with attention on its first level too
+    for unet, architecture in ((sdxl, SDXL), (sd15, SD1), (untouched, SDXL), (embedded, SDXL)):
         assert find_architecture(LoraLayout.from_unet(unet, ["attention"], 1)) is architecture
     assert find_architecture(LoraLayout.from_unet(sdxl, ["mid_block.attentions.0.transformer_blocks.0.attn2.to_k"], 1))
     assert find_architecture(LoraLayout.from_unet(sdxl, ["convolutions"], 1)) is None
