@@ -65,7 +65,8 @@ def test_examples_of_public_files() -> None:
 def test_layers_and_architecture_are_told_by_the_modules(
     sdxl: UNet2DConditionModel, sd15: UNet2DConditionModel, untouched: UNet2DConditionModel
 ) -> None:
-    embedded = build_unet(BaseSettings(channels=(16, 32), head_dim=16), 4, (16, 32))  # of SDXL's form, with attention on its first level too
+    # Of SDXL's form, with attention on its first level too.
+    embedded = build_unet(BaseSettings(channels=(16, 32), head_dim=16), 4, (16, 32))
     for unet, architecture in ((sdxl, SDXL), (sd15, SD1), (untouched, SDXL), (embedded, SDXL)):
         assert find_architecture(LoraLayout.from_unet(unet, ["attention"], 1)) is architecture
     assert find_architecture(LoraLayout.from_unet(sdxl, ["mid_block.attentions.0.transformer_blocks.0.attn2.to_k"], 1))
