@@ -37,7 +37,7 @@ class BaseSettings(BaseModel):
     layers_per_block: int = Field(1, ge=1)
     head_dim: int = Field(32, ge=8, description="width of an attention head")
     first_steps: int = Field(4000, ge=1, description="without attention on the first level: a third less work each")
-    steps: int = Field(2700, ge=1, description="with it, from the weights of the first steps")
+    steps: int = Field(2200, ge=1, description="with it, from the weights of the first steps")
     batch_size: int = Field(48, ge=1)
     bf16: bool = Field(
         False, description="mixed precision; 1.5 times as fast on a CPU with AVX512-BF16, 13 times as slow without"

@@ -1,4 +1,4 @@
-"""What a face model must overlook: blur, noise, lost resolution, and a detector's errors in the landmarks.
+"""What a face model must overlook: blur, noise, lost resolution, bent lines, and a detector's errors in the landmarks.
 
 Skin, hair and eye colours belong to a person here, so hues are left alone; so is the side of a birthmark, and nothing
 is mirrored. Blur, blotches and noise stand for what a small VAE and a diffusion model do to a picture.
@@ -13,7 +13,7 @@ from torch import Tensor
 from difflora.world.faces.align import align
 from difflora.world.pool import Pool
 
-_TAPS = torch.arange(-3.0, 4.0)
+_TAPS = torch.arange(-6.0, 7.0)
 
 
 def _uniform(n: int, low: float, high: float, generator: torch.Generator) -> Tensor:
@@ -26,16 +26,16 @@ def blur(images: Tensor, sigma: Tensor) -> Tensor:
 
     Args:
         images: (N, C, H, W) float32.
-        sigma: (N,) float32 in pixels, up to about 1.5 (seven taps).
+        sigma: (N,) float32 in pixels, up to about 2.5 (13 taps).
 
     Returns:
         (N, C, H, W) float32.
     """
     n, channels, height, width = images.shape
-    weights = torch.exp(-_TAPS.square() / (2 * sigma.clamp(min=1e-3)[:, None].square()))  # (N, 7)
+    weights = torch.exp(-_TAPS.square() / (2 * sigma.clamp(min=1e-3)[:, None].square()))  # (N, 13)
     kernel = (weights / weights.sum(dim=1, keepdim=True)).repeat_interleave(channels, dim=0)  # (N*C, 7)
-    flat = F.pad(images.reshape(1, n * channels, height, width), (3, 3, 3, 3), mode="replicate")
-    flat = F.conv2d(flat, kernel[:, None, None, :], groups=n * channels)  # (1, N*C, H+6, W)
+    flat = F.pad(images.reshape(1, n * channels, height, width), (6, 6, 6, 6), mode="replicate")
+    flat = F.conv2d(flat, kernel[:, None, None, :], groups=n * channels)  # (1, N*C, H+12, W)
     flat = F.conv2d(flat, kernel[:, None, :, None], groups=n * channels)  # (1, N*C, H, W)
     return flat.reshape(n, channels, height, width)
 
@@ -56,7 +56,7 @@ def degrade(images: Tensor, generator: torch.Generator, strength: float = 1.0) -
         return images
     touched = (torch.rand(n, 1, 1, 1, generator=generator) > 1 / 3).float()
     softened = blur(images, torch.rand(n, generator=generator) * strength)
-    side = int(torch.randint(height // 2, height, (1,), generator=generator))
+    side = int(torch.randint(max(8, int(height / (2 * max(strength, 1)))), height, (1,), generator=generator))
     small = F.interpolate(images, size=(side, side * width // height), mode="bilinear", antialias=True)
     coarse = F.interpolate(small, size=(height, width), mode="bilinear")
     output = torch.where(torch.rand(n, 1, 1, 1, generator=generator) < 0.3, coarse, softened)
@@ -66,6 +66,27 @@ def degrade(images: Tensor, generator: torch.Generator, strength: float = 1.0) -
     gain = 1 + _uniform(n, -0.1, 0.1, generator) * strength
     output = output * gain + _uniform(n, -0.03, 0.03, generator) * strength
     return torch.lerp(images, output, touched).clamp(0, 1)
+
+
+def warp(images: Tensor, amount: float, generator: torch.Generator) -> Tensor:
+    """Bends each picture smoothly: places move by up to ``amount`` pixels (a deviation drawn for each picture).
+
+    Args:
+        images: (N, C, H, W) float32.
+        amount: the largest deviation, in pixels; 0 changes nothing.
+        generator: the randomness.
+
+    Returns:
+        (N, C, H, W) float32.
+    """
+    n, _, height, width = images.shape
+    if amount == 0 or n == 0:
+        return images
+    moves = torch.randn(n, 2, 10, 10, generator=generator) * _uniform(n, 0, amount, generator)
+    field = F.interpolate(moves, size=(height, width), mode="bicubic").permute(0, 2, 3, 1)  # (N, H, W, 2) in pixels
+    straight = F.affine_grid(torch.eye(2, 3).expand(n, 2, 3), [n, 1, height, width], align_corners=False)
+    bent = straight + field * torch.tensor([2 / width, 2 / height])
+    return F.grid_sample(images, bent, padding_mode="border", align_corners=False)
 
 
 def jitter(landmarks: Tensor, amount: float, generator: torch.Generator) -> Tensor:
@@ -88,7 +109,13 @@ def jitter(landmarks: Tensor, amount: float, generator: torch.Generator) -> Tens
 
 
 def training_crops(
-    pool: Pool, rows: Tensor, generator: torch.Generator, *, landmark_noise: float, strength: float
+    pool: Pool,
+    rows: Tensor,
+    generator: torch.Generator,
+    *,
+    landmark_noise: float,
+    strength: float,
+    bend: float = 0.0,
 ) -> Tensor:
     """Aligned crops of a pool's pictures, augmented, as a recogniser takes them.
 
@@ -98,9 +125,10 @@ def training_crops(
         generator: the randomness.
         landmark_noise: see :func:`jitter`.
         strength: see :func:`degrade`.
+        bend: see :func:`warp`.
 
     Returns:
         (B, 3, 112, 112) float32 in [-1, 1].
     """
-    images = degrade(pool.batch(rows), generator, strength)
+    images = degrade(warp(pool.batch(rows), bend, generator), generator, strength)
     return align(images, jitter(pool.landmarks[rows], landmark_noise, generator)) * 2 - 1

@@ -42,11 +42,14 @@ class RecogniserSettings(BaseModel):
     muon_lr: float | None = Field(0.02, gt=0)
     weight_decay: float = Field(0.05, ge=0)
     scale: float = Field(32.0, gt=0, description="CosFace's s")
-    margin: float = Field(0.5, ge=0, lt=1, description="CosFace's m, reached after margin_warmup of the steps")
+    margin: float = Field(0.35, ge=0, lt=1, description="CosFace's m, reached after margin_warmup of the steps")
     margin_warmup: float = Field(0.4, ge=0, le=1)
     landmark_noise: float = Field(0.07, ge=0, description="in eye-mouth distances, as the detector errs")
-    strength: float = Field(1.0, ge=0, description="of blur, noise and the like")
-    bf16: bool = Field(True, description="mixed precision; 1.8 times as fast on a CPU with AVX512-BF16, slower without")
+    strength: float = Field(2.0, ge=0, description="of blur, noise and the like")
+    bend: float = Field(1.0, ge=0, description="pixels that lines are bent by, as a generated face's are")
+    bf16: bool = Field(
+        False, description="mixed precision; 1.8 times as fast on a CPU with AVX512-BF16, slower without"
+    )
     seed: int = 21
 
 
@@ -125,7 +128,12 @@ def _step(
     def step(i: int, generator: torch.Generator) -> Tensor:
         rows = torch.randint(len(pool), (settings.batch_size,), generator=generator)
         crops = training_crops(
-            pool, rows, generator, landmark_noise=settings.landmark_noise, strength=settings.strength
+            pool,
+            rows,
+            generator,
+            landmark_noise=settings.landmark_noise,
+            strength=settings.strength,
+            bend=settings.bend,
         )
         with torch.autocast("cpu", torch.bfloat16, enabled=settings.bf16):
             embeddings = model(crops)
