@@ -23,8 +23,8 @@ from difflora.lora import LoraWeights
 from difflora.lora.header import OWN, read_metadata
 from difflora.photomaker.id_encoder import IdEncoder, build_encoder
 from difflora.photomaker.lora_keys import from_keys, read_lora
+from difflora.photomaker.unpickle import PARTS
 
-PARTS = ("id_encoder", "lora_weights")
 SUFFIX = ".safetensors"
 
 

@@ -106,8 +106,8 @@ def _sizes(tensors: Mapping[str, Tensor], heads: int | None, where: str) -> tupl
     widened = _get(tensors, "vision_model.encoder.layers.0.mlp.fc1.weight", where)  # (intermediate, hidden)
     first = _get(tensors, "visual_projection.weight", where)  # (W1, hidden)
     second = _get(tensors, "visual_projection_2.weight", where)  # (W2, hidden)
-    dimensions = {patches: 4, places: 2, widened: 2, first: 2, second: 2}
-    if any(tensor.ndim != count or tensor.numel() == 0 for tensor, count in dimensions.items()):
+    matrices = (places, widened, first, second)
+    if patches.ndim != 4 or any(one.ndim != 2 for one in matrices) or not all(one.numel() for one in (patches, *matrices)):
         raise BadFile(f"{where}: the id encoder's tensors have no shapes of a vision transformer; download it again")
     hidden, side = int(patches.shape[0]), math.isqrt(max(0, places.shape[0] - 1))
     heads = heads or max(1, hidden // HEAD_WIDTH)

@@ -6,7 +6,6 @@ and anything else is named on stderr with exit code 3.
 
 from __future__ import annotations
 
-import resource
 import sys
 from pathlib import Path
 from typing import NoReturn
@@ -22,6 +21,8 @@ def limit(size: int) -> None:
     Args:
         size: of the file, in bytes.
     """
+    import resource  # not on Windows, where this process has no limits to set
+
     limits = {
         resource.RLIMIT_AS: 24 * _GIB + 6 * size,
         resource.RLIMIT_CPU: 600,
@@ -42,7 +43,9 @@ def main(source: str, out: str) -> None:
     try:
         found = torch.load(source, map_location="cpu", weights_only=True)
     except Exception as error:
-        _refuse(f"not a pickle of tensors alone ({type(error).__name__}: {str(error).splitlines()[0]})")
+        # Its advice to switch the check off is left out.
+        why = str(error).partition("WeightsUnpickler error:")[2] or str(error)
+        _refuse(f"not a pickle of tensors alone ({' '.join(why.split())[:200]})")
     if not isinstance(found, dict) or set(found) != set(PARTS):
         held = ", ".join(map(repr, list(found)[:4])) if isinstance(found, dict) else type(found).__name__
         _refuse(f"holds {held or 'nothing'}, where PhotoMaker v1 holds {' and '.join(PARTS)}")
