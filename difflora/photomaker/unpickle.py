@@ -6,9 +6,10 @@ and anything else is named on stderr with exit code 3.
 
 from __future__ import annotations
 
+import re
 import sys
 from pathlib import Path
-from typing import NoReturn
+from typing import Any, NoReturn
 
 REFUSED = 3
 PARTS = ("id_encoder", "lora_weights")
@@ -34,18 +35,16 @@ def limit(size: int) -> None:
         resource.setrlimit(what, (most, hard) if hard == resource.RLIM_INFINITY or hard > most else (hard, hard))
 
 
-def main(source: str, out: str) -> None:
-    """Reads a pickle and writes its tensors as ``PART.KEY``."""
-    limit(Path(source).stat().st_size)
-    import safetensors.torch
+def tensors_of(source: str | Path) -> dict[str, Any]:
+    """A pickle's tensors as ``PART.KEY``; leaves the process where it holds anything else."""
     import torch
 
     try:
         found = torch.load(source, map_location="cpu", weights_only=True)
     except Exception as error:
-        # Its advice to switch the check off is left out.
-        why = str(error).partition("WeightsUnpickler error:")[2] or str(error)
-        _refuse(f"not a pickle of tensors alone ({' '.join(why.split())[:200]})")
+        # Of torch's message only what it says of the file: its advice is to switch the check off.
+        said = re.search(r"(?i)unsupported .+|(?<=weightsunpickler error: ).+", str(error))
+        _refuse(f"not a pickle of tensors alone ({said[0][:200] if said else type(error).__name__})")
     if not isinstance(found, dict) or set(found) != set(PARTS):
         held = ", ".join(map(repr, list(found)[:4])) if isinstance(found, dict) else type(found).__name__
         _refuse(f"holds {held or 'nothing'}, where PhotoMaker v1 holds {' and '.join(PARTS)}")
@@ -60,7 +59,15 @@ def main(source: str, out: str) -> None:
             if value.layout != torch.strided or not value.is_floating_point():
                 _refuse(f"{name}.{key} is {value.dtype} ({value.layout}); PhotoMaker's tensors are floating and dense")
             tensors[f"{name}.{key}"] = value.detach().clone().contiguous()  # safetensors takes no shared storage
-    safetensors.torch.save_file(tensors, out, {"format": "pt"})
+    return tensors
+
+
+def main(source: str, out: str) -> None:
+    """Reads a pickle under limits and writes its tensors as safetensors."""
+    limit(Path(source).stat().st_size)
+    import safetensors.torch
+
+    safetensors.torch.save_file(tensors_of(source), out, {"format": "pt"})
 
 
 def _refuse(why: str) -> NoReturn:
