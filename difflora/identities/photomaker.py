@@ -1,11 +1,11 @@
 """PhotoMaker as a source of people (3.5, Fig. 5): candidates of a person drawn from reference pictures and prompts.
 
-    identities:
-      source: difflora.identities.photomaker:PhotoMakerPeople
-      options:
-        base: models/sdxl
-        photomaker: models/photomaker-v1.safetensors
-        references: {source: "module:Class", options: {...}}
+identities:
+  source: difflora.identities.photomaker:PhotoMakerPeople
+  options:
+    base: models/sdxl
+    photomaker: models/photomaker-v1.safetensors
+    references: {source: "module:Class", options: {...}}
 """
 
 from __future__ import annotations
@@ -142,8 +142,8 @@ class PhotoMakerPeople:
         word = shown.class_word
         if word not in self._prompts:
             raise BadParameter(
-                f"{identity}: is called {word!r}, and there are prompts for {', '.join(self._prompts)}; give a file for "
-                f"it in {_WHERE}.prompts"
+                f"{identity}: is called {word!r}, and there are prompts for {', '.join(self._prompts)}; give a file "
+                f"for it in {_WHERE}.prompts"
             )
         chosen = _choose(self._prompts[word], count, seed)
         prompts = [for_person(prompt, f"{word} {TRIGGER}") for prompt, _ in chosen]

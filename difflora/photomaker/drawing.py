@@ -92,7 +92,8 @@ class PhotoMaker:
         if not pictures:
             raise BadParameter("PhotoMaker needs at least one reference picture of the person")
         pixels = self._encoder.preprocess([picture.convert("RGB") for picture in pictures])  # (R, 3, S, S)
-        return self._encoder.embed(pixels.to(self._encoder.device))
+        seen: Tensor = self._encoder.embed(pixels.to(self._encoder.device))
+        return seen
 
     @torch.no_grad()
     def draw(self, person: Tensor, prompts: Sequence[str], seeds: Sequence[int]) -> Tensor:
@@ -187,5 +188,3 @@ def _merge_after(start: int, embeds: Tensor, pooled: Tensor) -> Callable[..., di
         }
 
     return after_step
-
-

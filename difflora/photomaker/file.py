@@ -108,7 +108,8 @@ class PhotoMakerFile:
         tensors = {f"{PARTS[0]}.{key}": value for key, value in self.id_encoder.items()}
         tensors |= {f"{PARTS[1]}.{key}": value for key, value in self.lora.items()}
         header = _Header(heads=self.heads, source_sha256=self.source_sha256)
-        save_safetensors(path, tensors, {"format": "pt", OWN: header.model_dump_json()})
+        # One entry alone: safetensors shuffles several, and the same weights shall be the same bytes.
+        save_safetensors(path, tensors, {OWN: header.model_dump_json()})
 
     @cached_property
     def _encoder(self) -> IdEncoder:

@@ -81,7 +81,7 @@ def build_encoder(tensors: Mapping[str, Tensor], heads: int | None, where: str) 
     Raises:
         BadFile: naming the first key that is missing, unknown, of another shape or not floating.
     """
-    config, second_width = _sizes(tensors, heads, where)
+    config, second_width = read_sizes(tensors, heads, where)
     with torch.device("meta"):
         expected = {key: tuple(value.shape) for key, value in IdEncoder(config, second_width).state_dict().items()}
     for key in tensors:
@@ -99,15 +99,23 @@ def build_encoder(tensors: Mapping[str, Tensor], heads: int | None, where: str) 
     return frozen
 
 
-def _sizes(tensors: Mapping[str, Tensor], heads: int | None, where: str) -> tuple[CLIPVisionConfig, int]:
-    """The vision tower's configuration and W2, from shapes."""
+def read_sizes(tensors: Mapping[str, Tensor], heads: int | None, where: str) -> tuple[CLIPVisionConfig, int]:
+    """The vision tower's configuration and W2, from shapes (also of the meta device).
+
+    Raises:
+        BadFile: if a tensor is missing, or the shapes are no vision transformer's.
+    """
     patches = _get(tensors, "vision_model.embeddings.patch_embedding.weight", where)  # (hidden, 3, patch, patch)
     places = _get(tensors, "vision_model.embeddings.position_embedding.weight", where)  # (side * side + 1, hidden)
     widened = _get(tensors, "vision_model.encoder.layers.0.mlp.fc1.weight", where)  # (intermediate, hidden)
     first = _get(tensors, "visual_projection.weight", where)  # (W1, hidden)
     second = _get(tensors, "visual_projection_2.weight", where)  # (W2, hidden)
     matrices = (places, widened, first, second)
-    if patches.ndim != 4 or any(one.ndim != 2 for one in matrices) or not all(one.numel() for one in (patches, *matrices)):
+    if (
+        patches.ndim != 4
+        or any(one.ndim != 2 for one in matrices)
+        or not all(one.numel() for one in (patches, *matrices))
+    ):
         raise BadFile(f"{where}: the id encoder's tensors have no shapes of a vision transformer; download it again")
     hidden, side = int(patches.shape[0]), math.isqrt(max(0, places.shape[0] - 1))
     heads = heads or max(1, hidden // HEAD_WIDTH)

@@ -4,8 +4,6 @@ A module's two tensors are ``unet.MODULE.processor.to_q_lora.down.weight`` (``lo
 and ``to_out_lora`` stands for ``to_out.0``.
 """
 
-# ruff: noqa: N806 - lora_A and lora_B are the field's own names.
-
 from __future__ import annotations
 
 import re

@@ -13,7 +13,9 @@ TRIGGER = "img"
 
 _TRIGGER = re.compile(rf"\b{TRIGGER}\b")
 _WORD = re.compile(r"[^\W\d_]+$")
-_NO_NOUN = frozenset("a an the of in on at with and or by to from for is as".split())
+_NO_NOUN = frozenset(("a", "an", "the", "of", "in", "on", "at", "with", "and", "or", "by", "to", "from", "for", "is", "as"))
+    ["a", "an", "the", "of", "in", "on", "at", "with", "and", "or", "by", "to", "from", "for", "is", "as"]
+)
 
 
 @dataclass(frozen=True)
@@ -85,7 +87,9 @@ def class_word_place(prompt: MarkedPrompt, tokenizers: Iterable[Any], count: int
                 f"most {tokenizer.model_max_length} are read; shorten it, or give fewer pictures"
             )
         if ids[place : place + count] != word * count:
-            raise BadParameter(f"prompt {prompt.before!r}: the class word runs into what stands around it; set it apart")
+            raise BadParameter(
+                f"prompt {prompt.before!r}: the class word runs into what stands around it; set it apart"
+            )
         places.add(place)
     if len(places) != 1:
         raise BadParameter(f"prompt {prompt.before!r}: the text encoders' tokenizers place the class word differently")

@@ -81,7 +81,9 @@ def test_prompts_of_ones_own(options: dict[str, Any], tmp_path: Path) -> None:
     assert made.class_word == "person"
     again = [i for i, caption in enumerate(made.captions) if caption == made.captions[2]]
     assert not torch.equal(made.images[again[0]], made.images[2]), "a prompt that comes again has other noise"
-    with pytest.raises(BadParameter, match=r"rendered-0-000000: is called 'person', and there are prompts for woman, man"):
+    with pytest.raises(
+        BadParameter, match=r"rendered-0-000000: is called 'person', and there are prompts for woman, man"
+    ):
         PhotoMakerPeople(**options | {"references": references}).candidates("rendered-0-000000", 1, 0)
 
 
@@ -104,7 +106,9 @@ def test_people_are_built_and_continued_under_the_same_settings_alone(
     assert people.ids == source.ids(2)
     assert PeopleFolder(tmp_path).person(people.ids[0]).images.shape == (3, 3, 64, 64)
     more = options["drawing"] | {"batch_size": 1}
-    assert load_source(NAME, options | {"drawing": more}).settings == source.settings, "how many at a time is no setting"
+    assert load_source(NAME, options | {"drawing": more}).settings == source.settings, (
+        "how many at a time is no setting"
+    )
     for change, said in (
         ({"drawing": options["drawing"] | {"steps": 3}}, "source.drawing.steps = 2, not 3"),
         ({"references": RENDERED | {"seed": 1}}, "source.references.seed = 0, not 1"),

@@ -16,7 +16,9 @@ ROOT = Path(__file__).parents[2]
 VIEWS = {"front", "three-quarter", "profile", "close-up", "half-length", "high", "low", "over-shoulder"}
 EXPRESSIONS = {"neutral", "smile", "laugh", "serious", "calm", "thoughtful", "surprised", "confident", "sad", "angry"}
 # Who the person is must stay open: these are traits, not circumstances.
-TRAITS = re.compile(r"\b(young|old|older|age|aged|boy|girl|hair|beard|blonde?|skin|eyes|thin|slim|fat|beautiful|sexy)\b")
+TRAITS = re.compile(
+    r"\b(young|old|older|age|aged|boy|girl|hair|beard|blonde?|skin|eyes|thin|slim|fat|beautiful|sexy)\b"
+)
 
 
 @pytest.mark.parametrize("word", ["woman", "man"])

@@ -49,7 +49,9 @@ def test_a_pickle_that_runs_code_runs_none(tmp_path: Path) -> None:
     assert [path.name for path in tmp_path.iterdir()] == ["photomaker-v1.bin"], "nothing ran, nothing is left"
 
 
-def test_another_file_is_refused_by_name(kept: Path, public: dict[str, dict[str, torch.Tensor]], tmp_path: Path) -> None:
+def test_another_file_is_refused_by_name(
+    kept: Path, public: dict[str, dict[str, torch.Tensor]], tmp_path: Path
+) -> None:
     out = tmp_path / "out.safetensors"
     with pytest.raises(BadFile, match=r"safetensors: no file of torch.save"):
         convert_photomaker(kept, out)

@@ -116,7 +116,9 @@ def test_text_encoders_run_once_a_prompt(
 ) -> None:
     asked: list[str] = []
     encode = pipeline.encode_prompt
-    monkeypatch.setattr(pipeline, "encode_prompt", lambda prompts, **more: asked.extend(prompts) or encode(prompts, **more))
+    monkeypatch.setattr(
+        pipeline, "encode_prompt", lambda prompts, **more: asked.extend(prompts) or encode(prompts, **more)
+    )
     with PhotoMaker(pipeline, file, _at(1, guidance_scale=1.0)) as maker:
         for photo in photos:
             maker.embed(maker.look([photo]), [PROMPT, "a woman img"])
@@ -125,7 +127,9 @@ def test_text_encoders_run_once_a_prompt(
     assert asked[2:] == ["a photo of a man man, smiling"]
 
 
-def test_outside_all_is_as_it_was(pipeline: Any, file: PhotoMakerFile, photos: list[Image.Image], tmp_path: Any) -> None:
+def test_outside_all_is_as_it_was(
+    pipeline: Any, file: PhotoMakerFile, photos: list[Image.Image], tmp_path: Any
+) -> None:
     layout = LoraLayout.from_unet(pipeline.unet, ["attention", "feed_forward", "convolutions"], 2)
     flat = 0.2 * torch.randn(layout.size, generator=torch.Generator().manual_seed(0))
     LoraWeights(layout, flat, None, alpha=2.0).save(tmp_path / "lcm.safetensors", torch.float32, "kohya")

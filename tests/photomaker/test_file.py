@@ -26,7 +26,10 @@ def _change(key: str, value: Callable[[torch.Tensor], torch.Tensor]) -> Callable
         (lambda t: t.pop("id_encoder.visual_projection_2.weight"), "visual_projection_2.weight is missing"),
         (lambda t: t.update({"id_encoder.more.weight": torch.ones(1)}), "id_encoder.more.weight is not of"),
         (lambda t: t.update({"more.weight": torch.ones(1)}), "more.weight is neither of"),
-        (_change(_FC, lambda x: x[:, 1:].contiguous()), rf"{_FC} is torch.float16 \(40, 79\) where floating \(40, 80\)"),
+        (
+            _change(_FC, lambda x: x[:, 1:].contiguous()),
+            rf"{_FC} is torch.float16 \(40, 79\) where floating \(40, 80\)",
+        ),
         (_change(_FC, lambda x: x * torch.nan), f"{_FC} holds NaN"),
         (_change(_FC, lambda x: x.int()), f"{_FC} is torch.int32"),
         (lambda t: t.pop(f"{_LORA}.down.weight"), rf"{_LORA}.down.weight is missing, its other half"),
@@ -45,7 +48,7 @@ def test_a_wrong_key_is_named(kept: Path, tmp_path: Path, change: Callable[[dict
 def test_a_pickle_is_never_opened(kept: Path, file: PhotoMakerFile) -> None:
     with pytest.raises(BadFile, match=r"photomaker-v1.bin: only .safetensors is read; .*difflora weights convert"):
         PhotoMakerFile.open(kept.with_suffix(".bin"))
-    with pytest.raises(BadParameter, match="kept as .safetensors"):
+    with pytest.raises(BadParameter, match=r"kept as \.safetensors"):
         file.save(kept.with_suffix(".bin"))
 
 

@@ -8,9 +8,10 @@ import torch
 import torch.nn.functional as F
 from PIL import Image
 from torch import Tensor
-from transformers import CLIPVisionModelWithProjection
+from transformers import CLIPVisionConfig, CLIPVisionModelWithProjection
 
 from difflora.photomaker.file import PhotoMakerFile
+from difflora.photomaker.id_encoder import IdEncoder, read_sizes
 
 Public = dict[str, dict[str, Tensor]]
 
@@ -68,3 +69,16 @@ def test_pictures_are_stacked_in_the_class_words_place_not_averaged(file: PhotoM
 def test_half_precision_prompts_stay_so(file: PhotoMakerFile) -> None:
     prompts: Any = torch.randn(1, 4, 40).bfloat16()
     assert file.encoder().put(prompts, torch.randn(1, 1, 40), torch.tensor([1])).dtype == torch.bfloat16
+
+
+def test_the_public_sizes_are_told_by_shapes() -> None:
+    tower = {"hidden_size": 1024, "intermediate_size": 4096, "num_attention_heads": 16, "num_hidden_layers": 24}
+    with torch.device("meta"):
+        encoder = IdEncoder(CLIPVisionConfig(**tower, patch_size=14, image_size=224, projection_dim=768), 1280)
+    assert encoder.width == 2048
+    fuse = 2 * 4096 + (4096 + 1) * 2048 + (2048 + 1) * 2048 + 2 * 2048 + 2 * (2048 + 1) * 2048 + 2 * 2048
+    assert sum(p.numel() for p in encoder.fuse_module.parameters()) == fuse
+    assert sum(p.numel() for p in encoder.parameters()) == 303_179_776 + 1024 * (768 + 1280) + fuse
+    config, second = read_sizes(encoder.state_dict(), None, "here")
+    assert {key: getattr(config, key) for key in tower} == tower
+    assert (config.patch_size, config.image_size, config.projection_dim, second) == (14, 224, 768, 1280)
