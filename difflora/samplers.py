@@ -7,7 +7,7 @@ from typing import Any, Literal, TypeAlias
 
 from diffusers import DDIMScheduler, DPMSolverMultistepScheduler, EulerDiscreteScheduler, LCMScheduler
 
-Sampler: TypeAlias = Literal["own", "euler", "ddim", "dpm++", "lcm"]
+PictureSampler: TypeAlias = Literal["own", "euler", "ddim", "dpm++", "lcm"]
 """The base model's own; Euler; DDIM; DPM-Solver++; a latent consistency model's, for 4 to 8 steps."""
 
 _KINDS: Mapping[str, tuple[Any, dict[str, Any]]] = {
@@ -21,7 +21,7 @@ _KINDS: Mapping[str, tuple[Any, dict[str, Any]]] = {
 }
 
 
-def make_scheduler(sampler: Sampler, own: Any) -> Any:
+def make_scheduler(sampler: PictureSampler, own: Any) -> Any:
     """A diffusers scheduler.
 
     Args:

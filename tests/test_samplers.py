@@ -5,12 +5,12 @@ from typing import get_args
 import pytest
 from diffusers import DDIMScheduler, EulerDiscreteScheduler, LCMScheduler
 
-from difflora.samplers import Sampler, make_scheduler
+from difflora.samplers import PictureSampler, make_scheduler
 from difflora.world.base import build_scheduler
 
 
-@pytest.mark.parametrize("sampler", get_args(Sampler))
-def test_each_keeps_the_base_models_noise_levels(sampler: Sampler) -> None:
+@pytest.mark.parametrize("sampler", get_args(PictureSampler))
+def test_each_keeps_the_base_models_noise_levels(sampler: PictureSampler) -> None:
     own = build_scheduler()
     made = make_scheduler(sampler, own)
     assert made.config.prediction_type == "v_prediction"

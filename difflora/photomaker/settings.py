@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from difflora.samplers import Sampler
+from difflora.samplers import PictureSampler
 
 
 class DrawingSettings(BaseModel):
@@ -14,7 +14,7 @@ class DrawingSettings(BaseModel):
 
     steps: int = Field(50, ge=1, le=1000, description="denoising steps; 4 to 8 with an LCM LoRA and the lcm sampler")
     guidance_scale: float = Field(5.0, ge=0, description="of classifier-free guidance; 1 or less for none")
-    sampler: Sampler = Field("euler", description="the base model's own, Euler, DDIM, DPM-Solver++ or LCM")
+    sampler: PictureSampler = Field("euler", description="the base model's own, Euler, DDIM, DPM-Solver++ or LCM")
     start_merge_step: int | None = Field(
         None, ge=0, description="steps that see the text alone before the person comes in; None for a fifth of them"
     )

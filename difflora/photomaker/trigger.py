@@ -13,7 +13,7 @@ TRIGGER = "img"
 
 _TRIGGER = re.compile(rf"\b{TRIGGER}\b")
 _WORD = re.compile(r"[^\W\d_]+$")
-_NO_NOUN = frozenset(("a", "an", "the", "of", "in", "on", "at", "with", "and", "or", "by", "to", "from", "for", "is", "as"))
+_NO_NOUN = frozenset(
     ["a", "an", "the", "of", "in", "on", "at", "with", "and", "or", "by", "to", "from", "for", "is", "as"]
 )
 
