@@ -18,6 +18,7 @@ from difflora.lora_commands import lora
 from difflora.stages.ablations.commands import ablate
 from difflora.stages.commands import doctor, figures, stage
 from difflora.stages.registry_commands import registry
+from difflora.weights_commands import weights
 from difflora.world.commands import world
 
 app = typer.Typer(
@@ -35,6 +36,7 @@ app.add_typer(identities, name="identities")
 app.add_typer(corpus, name="corpus")
 app.add_typer(lora, name="lora")
 app.add_typer(registry, name="registry")
+app.add_typer(weights, name="weights")
 app.add_typer(world, name="world")
 
 _UsageError: type[Exception] = typer.BadParameter.__bases__[0]  # typer does not hand on its name

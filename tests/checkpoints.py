@@ -1,4 +1,4 @@
-"""Small base models in exactly the public formats: an SDXL folder and single file, and a Stable Diffusion 1.5 folder.
+"""Small models in exactly the public formats: SDXL as folder and single file, Stable Diffusion 1.5, PhotoMaker v1.
 
 Their block structure, classes, file names and keys are those of the public models; widths are small and weights random.
 """
@@ -21,7 +21,13 @@ from diffusers import (
 )
 from safetensors.torch import save_file
 from torch import Tensor
-from transformers import CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProjection
+from transformers import (
+    CLIPTextConfig,
+    CLIPTextModel,
+    CLIPTextModelWithProjection,
+    CLIPVisionConfig,
+    CLIPVisionModelWithProjection,
+)
 
 from difflora.lora.ldm_names import ldm_name
 from difflora.world.tokenizer import build_tokenizer
@@ -101,6 +107,44 @@ def save_single_file(pipeline: Any, path: Path) -> None:
     open_clip = _open_clip({_text_model(key): value for key, value in second.items()})
     tensors |= {f"conditioner.embedders.1.model.{key}": value for key, value in open_clip}
     save_file({key: value.clone().contiguous() for key, value in tensors.items()}, path)
+
+
+def photomaker_v1(unet: Any) -> dict[str, dict[str, Tensor]]:
+    """What ``torch.save`` wrote into ``photomaker-v1.bin``: half precision, for a UNet under ``WIDTHS``."""
+    generator = torch.Generator().manual_seed(3)
+    tower = CLIPVisionConfig(
+        hidden_size=64,  # the public tower's heads are 64 wide
+        intermediate_size=96,
+        num_attention_heads=1,
+        num_hidden_layers=2,
+        patch_size=14,
+        image_size=28,
+        projection_dim=WIDTHS[0],
+    )
+    width = sum(WIDTHS)
+    shapes = {key: tuple(value.shape) for key, value in CLIPVisionModelWithProjection(tower).state_dict().items()}
+    shapes["visual_projection_2.weight"] = (WIDTHS[1], 64)
+    shapes |= {"fuse_module.layer_norm.weight": (width,), "fuse_module.layer_norm.bias": (width,)}
+    for mlp, wide in (("mlp1", 2 * width), ("mlp2", width)):
+        start = f"fuse_module.{mlp}"
+        shapes |= {f"{start}.layernorm.weight": (wide,), f"{start}.layernorm.bias": (wide,)}
+        shapes |= {f"{start}.fc1.weight": (width, wide), f"{start}.fc1.bias": (width,)}
+        shapes |= {f"{start}.fc2.weight": (width, width), f"{start}.fc2.bias": (width,)}
+    encoder = {
+        key: 0.1 * torch.randn(shape, generator=generator) + ("norm" in key and key.endswith("weight"))
+        for key, shape in shapes.items()
+    }
+    lora = {}
+    for name, module in unet.named_modules():
+        found = re.fullmatch(r"(.+\.attn[12])\.(to_q|to_k|to_v|to_out)(\.0)?", name)
+        if found and isinstance(module, torch.nn.Linear):
+            start = f"unet.{found[1]}.processor.{found[2]}_lora"
+            lora[f"{start}.down.weight"] = 0.3 * torch.randn(4, module.in_features, generator=generator)
+            lora[f"{start}.up.weight"] = 0.3 * torch.randn(module.out_features, 4, generator=generator)
+    return {
+        "id_encoder": {key: value.half() for key, value in encoder.items()},
+        "lora_weights": {key: value.half() for key, value in lora.items()},
+    }
 
 
 def _vae(scaling_factor: float) -> AutoencoderKL:

@@ -16,9 +16,9 @@ from torch import Tensor
 from difflora.corpus.reader import Corpus
 from difflora.evaluation.settings import EvaluateSettings, RegressionSettings
 from difflora.evaluation.subjects import Subject
-from difflora.inference.painter import noise_seed
 from difflora.models import DiffLoRAPipeline, LoraAutoencoder
 from difflora.models.linear_path import principal_components
+from difflora.seeds import noise_seed
 from difflora.training import ConditionFeatures
 from difflora.training.ridge import fit_ridge
 from difflora.training.rows import LoraRows

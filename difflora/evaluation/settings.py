@@ -8,8 +8,8 @@ from typing import Any, Literal, get_args
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from difflora.inference.painter import PictureSettings
-from difflora.inference.prompts import PERSON
 from difflora.models.noise import Sampler
+from difflora.prompts import PERSON
 
 Method = Literal["other", "retrieval", "ridge", "mlp", "reconstruction", "generated", "teacher"]
 METHODS: tuple[Method, ...] = get_args(Method)

@@ -16,8 +16,8 @@ from difflora.corpus.splits import Split
 from difflora.errors import BadParameter
 from difflora.evaluation.likeness import Faces, Likeness
 from difflora.evaluation.settings import EvaluateSettings
-from difflora.inference.painter import noise_seed
-from difflora.inference.prompts import for_person
+from difflora.prompts import for_person
+from difflora.seeds import noise_seed
 
 
 @dataclass(frozen=True)

@@ -121,8 +121,8 @@ def compare(
     from difflora.encoders.pictures import read_picture
     from difflora.files import write_atomic
     from difflora.grid import as_tensor, grid
-    from difflora.inference.prompts import for_person
     from difflora.models import DiffLoRAPipeline
+    from difflora.prompts import for_person
 
     _check_suffix(out, ".png")
     picture = read_picture(photo)

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Sequence
 from types import TracebackType
 from typing import Any, Literal, Self
 
 import torch
-from diffusers import DPMSolverMultistepScheduler
 from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor
 
@@ -16,8 +14,8 @@ from difflora.corpus.base import FrozenBase
 from difflora.corpus.many import ManyLoras
 from difflora.errors import BadParameter
 from difflora.lora import LoraLayout, LoraMerger, LoraWeights
-
-_NEGATIVE = ""
+from difflora.prompt_cache import NEGATIVE, PromptCache
+from difflora.samplers import make_scheduler
 
 
 class PictureSettings(BaseModel):
@@ -29,12 +27,6 @@ class PictureSettings(BaseModel):
     guidance_scale: float = Field(5.0, ge=0, description="of classifier-free guidance; 1 or less for none")
     sampler: Literal["own", "dpm++"] = Field("own", description="the base model's own, or DPM-Solver++")
     batch_size: int = Field(16, ge=1, description="pictures at a time")
-
-
-def noise_seed(seed: int, *words: str) -> int:
-    """The seed of a picture's noise: a function of the run's seed and of what the picture is for."""
-    text = "\x1f".join([str(seed), *words])
-    return int.from_bytes(hashlib.sha256(text.encode()).digest()[:7], "big")
 
 
 class Painter:
@@ -54,14 +46,11 @@ class Painter:
     def __init__(self, base: FrozenBase, layout: LoraLayout | None, settings: PictureSettings) -> None:
         self._base, self._layout, self._settings = base, layout, settings
         self._merger: LoraMerger | None = None  # keeps copies of weights: made when the first LoRA is merged
-        self._embeddings: dict[str, tuple[Tensor, Tensor | None]] = {}
         pipeline = base.pipeline
         pipeline.set_progress_bar_config(disable=True)
         self._own_scheduler = pipeline.scheduler
-        if settings.sampler == "dpm++":
-            pipeline.scheduler = DPMSolverMultistepScheduler.from_config(
-                pipeline.scheduler.config, algorithm_type="dpmsolver++", solver_order=2, final_sigmas_type="zero"
-            )
+        self._embed = PromptCache(pipeline)
+        pipeline.scheduler = make_scheduler(settings.sampler, pipeline.scheduler)
 
     def __enter__(self) -> Self:
         return self
@@ -156,19 +145,15 @@ class Painter:
         return torch.cat(parts)
 
     def _batch(self, prompts: Sequence[str], seeds: Sequence[int]) -> Tensor:
-        base = self._base
-        pipeline: Any = base.pipeline
-        self._embed([*prompts, _NEGATIVE])
-        arguments: dict[str, Any] = {"prompt_embeds": torch.cat([self._embeddings[one][0] for one in prompts])}
+        pipeline: Any = self._base.pipeline
         guided = self._settings.guidance_scale > 1
+        embeds, pooled = self._embed(prompts)
+        arguments: dict[str, Any] = {"prompt_embeds": embeds, "pooled_prompt_embeds": pooled}
         if guided:
-            arguments["negative_prompt_embeds"] = self._embeddings[_NEGATIVE][0].expand(len(prompts), -1, -1)
-        if base.is_xl:
-            arguments["pooled_prompt_embeds"] = torch.cat([self._pooled(one) for one in prompts])
-            if guided:
-                arguments["negative_pooled_prompt_embeds"] = self._pooled(_NEGATIVE).expand(len(prompts), -1)
+            embeds, pooled = self._embed([NEGATIVE] * len(prompts))
+            arguments |= {"negative_prompt_embeds": embeds, "negative_pooled_prompt_embeds": pooled}
         output = pipeline(
-            **arguments,
+            **{name: value for name, value in arguments.items() if value is not None},
             num_inference_steps=self._settings.steps,
             guidance_scale=self._settings.guidance_scale,
             generator=[torch.Generator().manual_seed(seed) for seed in seeds],
@@ -176,24 +161,3 @@ class Painter:
         )
         pictures: Tensor = output.images.float().cpu()  # (B, 3, H, W)
         return pictures
-
-    def _pooled(self, prompt: str) -> Tensor:
-        pooled = self._embeddings[prompt][1]
-        assert pooled is not None
-        return pooled
-
-    def _embed(self, prompts: Sequence[str]) -> None:
-        """Fills the cache: (1, L, W) and, for SDXL, (1, P) of each prompt."""
-        missing = [one for one in dict.fromkeys(prompts) if one not in self._embeddings]
-        if not missing:
-            return
-        # SDXL's pipelines embed the empty negative prompt as zeros where their configuration says so.
-        zeros = bool(self._base.pipeline.config.get("force_zeros_for_empty_prompt", False))
-        output = self._base.pipeline.encode_prompt(
-            missing, device=self._base.device, num_images_per_prompt=1, do_classifier_free_guidance=False
-        )
-        dtype = next(self._base.unet.parameters()).dtype
-        for place, prompt in enumerate(missing):
-            keep = 0.0 if zeros and prompt == _NEGATIVE else 1.0
-            pooled = output[2][place : place + 1].to(dtype) * keep if self._base.is_xl else None
-            self._embeddings[prompt] = output[0][place : place + 1].to(dtype) * keep, pooled

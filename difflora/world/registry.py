@@ -130,6 +130,16 @@ MODELS: tuple[WorldModel, ...] = (
         "difflora.world.classifiers",
         ("evaluation/classifiers/*",),
     ),
+    WorldModel(
+        "photomaker",
+        "PhotoMaker",
+        "A PhotoMaker in the public version 1's keys: an id encoder on CLIP's vision tower, its fusion and a LoRA of "
+        "the UNet, trained through the frozen base on people with several renders each.",
+        "difflora.world.photomaker",
+        ("photomaker/*",),
+        bars="difflora.world.photomaker_bars",
+        verified_with=("base", "detector", "recogniser", "judge"),
+    ),
 )
 """All models, in the order in which they are trained."""
 

@@ -9,8 +9,9 @@ from diffusers import DPMSolverMultistepScheduler, StableDiffusionXLPipeline
 
 from difflora.corpus.base import FrozenBase
 from difflora.errors import BadParameter
-from difflora.inference.painter import Painter, PictureSettings, noise_seed
+from difflora.inference.painter import Painter, PictureSettings
 from difflora.lora import LoraWeights
+from difflora.seeds import noise_seed
 
 PROMPTS = ["a photo of a man", "a woman on a beach", "a photo of a man"]
 SEEDS = [5, 6, 7]

@@ -9,7 +9,7 @@ from difflora.world.registry import GROUPS, MODELS, WorldModel, names, owner_of,
 
 
 def test_order_of_training() -> None:
-    expected = ["detector", "recogniser", "vae", "text", "base", "judge", "clip", "dino", "classifiers"]
+    expected = ["detector", "recogniser", "vae", "text", "base", "judge", "clip", "dino", "classifiers", "photomaker"]
     assert [model.name for model in resolve(())] == expected
     assert [model.name for model in resolve(["clip", "faces", "vae"])] == ["detector", "recogniser", "vae", "clip"]
 
