@@ -114,7 +114,8 @@ def gather(reports: Path, extremes: int = _EXTREMES) -> Report:
     Raises:
         BadFile: as ``write_page``.
     """
-    place, missing = reports / "evaluation.json", []
+    place = reports / "evaluation.json"
+    missing: list[str] = []
     figures = read_json(place)
     try:
         tables, limits, facts = tables_of(figures), limits_of(figures), facts_of(figures)

@@ -25,7 +25,7 @@ _KNOWN = (
     *("people", "prompts", "methods", "methods_native", "strength", "strength_tried"),
     *("fraction", "fraction_native", "paired", "paired_native", "seconds", "setting"),
 )
-_SECONDS = "seconds"
+_SECONDS, _DEEPER = "seconds", ", "
 
 
 @dataclass(frozen=True)
@@ -97,7 +97,7 @@ def grid_table(title: str, rows: Mapping[str, Any], keys: Iterable[str], notes: 
     Args:
         title: of the table.
         rows: method -> key -> figure.
-        keys: of the columns, dotted where figures lie deeper.
+        keys: of the columns, as ``flatten`` names them.
         notes: sentences under it.
     """
     keys = list(keys)
@@ -113,17 +113,17 @@ def grid_table(title: str, rows: Mapping[str, Any], keys: Iterable[str], notes: 
 
 def metrics_in(rows: Mapping[str, Any]) -> list[str]:
     """The metrics that any method has, the known ones first and in their order; seconds are left out."""
-    found = [key for key in _keys(rows) if key.split(".")[0] != _SECONDS]
+    found = [key for key in _keys(rows) if key.split(_DEEPER)[0] != _SECONDS]
     return [key for key in METRICS if key in found] + [key for key in found if key not in METRICS]
 
 
 def flatten(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Dotted name -> figure; a mapping with a ``mean`` is a figure, and so is whatever is no mapping."""
+    """Name -> figure, inner names after outer ones; a mapping with a ``mean`` is a figure, as is all that is none."""
     found: dict[str, Any] = {}
     for key, value in values.items():
         name = f"{prefix}{key}"
         if isinstance(value, Mapping) and "mean" not in value:
-            found |= flatten(value, f"{name}.")
+            found |= flatten(value, f"{name}{_DEEPER}")
         else:
             found[name] = value
     return found
@@ -136,7 +136,7 @@ def label(key: str) -> str:
 
 def words(key: str) -> str:
     """A key of the figures as words."""
-    return key.replace("_", " ").replace(".", ", ")
+    return key.replace("_", " ")
 
 
 def cell(figure: Any) -> str:

@@ -49,9 +49,9 @@ def by_title(tables: list[Table], start: str) -> Table:
 
 def test_rows_and_columns_of_the_methods() -> None:
     table = by_title(tables_of(figures()), "Methods, each")
-    names = ["Face Sim ↑", "Prompts followed ↑", "FID ↓", "KID ↓", "Faces found ↑", "sharpness"]
-    assert table.columns == ("", "S", *(names[i] for i in (0, 1, 2, 3, 4, 5)))
-    assert [row[0] for row in table.rows] == list(map(lambda n: n.replace("_", " "), figures()["methods"]))
+    known = ("Face Sim ↑", "Prompts followed ↑", "FID ↓", "KID ↓", "Faces found ↑")
+    assert table.columns == ("", "S", *known, "sharpness")
+    assert [row[0] for row in table.rows] == [name.replace("_", " ") for name in figures()["methods"]]
     rows = {row[0]: row[1:] for row in table.rows}
     assert rows["textual inversion"] == ("", "0.300 (0.200 to 0.400)", "", "431.2 (400.0 to 460.0)", "", "", "0.500")
     assert rows["instantid"] == ("", "not yet", "", "", "", "", "")

@@ -28,7 +28,7 @@ def test_systematic_disagreement() -> None:
 
 
 def test_a_near_miss_costs_less_than_a_far_one() -> None:
-    # n_1 = 3, n_2 = 4, n_5 = 3 both times. Distances: d_12 = (7 - 3.5)^2 = 12.25, d_25 the same, d_15 = (10 - 3)^2 = 49.
+    # n_1 = 3, n_2 = 4, n_5 = 3 both times. d_12 = (7 - 3.5)^2 = 12.25, d_25 the same, d_15 = (10 - 3)^2 = 49.
     # Expected: 2 * (12 * 12.25 + 9 * 49 + 12 * 12.25) = 1470. Near: o_12 = o_25 = 1, so 2 * 2 * 12.25 = 49 and
     # 1 - 9 * 49 / 1470 = 0.7. Far: o_15 = 1, so 2 * 49 = 98 and 1 - 9 * 98 / 1470 = 0.4.
     assert ordinal_alpha([[1, 1], [5, 5], [2, 2], [1, 2], [2, 5]]) == pytest.approx(0.7)

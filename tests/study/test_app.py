@@ -60,8 +60,12 @@ def test_a_page_is_usable_by_keyboard_screen_reader_and_phone(client: TestClient
     assert len(page.texts("legend")) == len(page.texts("fieldset")) == 4
     assert [legend.split(":")[0] for legend in page.texts("legend")] == [one.name for one in QUESTIONS.values()]
     radios = page.all("input", type="radio")
-    assert [(radio["name"], radio["value"]) for radio in radios] == [(q, str(n)) for q in QUESTIONS for n in range(1, 6)]
-    assert all("required" in radio and "tabindex" not in radio for radio in radios), "native radios: arrows and Tab work"
+    assert [(radio["name"], radio["value"]) for radio in radios] == [
+        (q, str(n)) for q in QUESTIONS for n in range(1, 6)
+    ]
+    assert all("required" in radio and "tabindex" not in radio for radio in radios), (
+        "native radios: arrows and Tab work"
+    )
     assert len([text for text in page.texts("label") if text in "12345"]) == 20, "each has a label of its own"
     ids = {has["id"] for _, has, _ in page.elements if "id" in has}
     assert {has["aria-describedby"] for has in page.all("fieldset")} <= ids

@@ -34,7 +34,8 @@ def _votes(*rows: tuple[int, str, int]) -> list[Vote]:
 
 def test_means_by_hand() -> None:
     found = score(
-        _votes((1, "b1", 1), (2, "b1", 2), (1, "b2", 3), (1, "g1", 5), (2, "g1", 4), (2, "g2", 4), (1, "t1", 5)), ORIGINS
+        _votes((1, "b1", 1), (2, "b1", 2), (1, "b2", 3), (1, "g1", 5), (2, "g1", 4), (2, "g2", 4), (1, "t1", 5)),
+        ORIGINS,
     )
     # Base: p1 has (1 + 2) / 2 = 1.5, p2 has 3: mean 2.25, not the 2 of all votes. Raters: (1 + 3) / 2 = 2 and 2.
     base = found["methods"]["base"]
