@@ -24,7 +24,7 @@ def markdown(report: Report) -> str:
     if report.figures:
         parts.append("## Figures")
         for one in report.figures:
-            parts += [f"### {escape(one.title)}", f"![{escape(one.title)}](figures/{_address(one.file)})"]
+            parts += [f"### {escape(one.title)}", f"![{escape(one.alt)}](figures/{_address(one.file)})"]
             parts += [escape(one.caption)] if one.caption else []
     if report.ranking.recogniser is not None:
         name = label(report.ranking.recogniser).rstrip(" ↑")

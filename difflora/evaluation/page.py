@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+from pydantic import BaseModel, TypeAdapter, ValidationError
 
 from difflora.errors import BadFile
 from difflora.evaluation.gallery import INDEX, Gallery
@@ -13,7 +15,7 @@ from difflora.evaluation.inline import drawing, thumbnail
 from difflora.evaluation.limits import limits_of
 from difflora.evaluation.markdown import markdown
 from difflora.evaluation.ranking import Gain, Ranking, rank
-from difflora.evaluation.tables import Table, cell, label, study_tables, tables_of, words
+from difflora.evaluation.tables import Table, ablation_tables, cell, label, study_tables, tables_of, words
 from difflora.files import write_atomic
 from difflora.folders import read_json
 from difflora.pages import templates_of
@@ -30,16 +32,27 @@ class Figure:
     """A drawing of ``reports/figures``.
 
     Attributes:
-        file: its name there.
         title: of the figure.
         caption: what it shows; may be empty.
+        alt: what is seen, for those who do not see it.
+        file: its name there.
         source: its bytes as a ``data:`` address.
     """
 
-    file: str
     title: str
     caption: str
+    alt: str
+    file: str
     source: str
+
+
+class ListedFigure(BaseModel):
+    """An entry of ``reports/figures/index.json``."""
+
+    file: str
+    title: str
+    caption: str = ""
+    alt: str = ""
 
 
 @dataclass(frozen=True)
@@ -66,7 +79,7 @@ class Report:
     Attributes:
         people: how many were measured.
         facts: what was run: name and words.
-        tables: of the figures, then of the user study.
+        tables: of the figures, of ablations, of the user study.
         figures: drawings.
         ranking: everyone by gain.
         successes: people of the largest gains.
@@ -108,7 +121,7 @@ def gather(reports: Path, extremes: int = _EXTREMES) -> Report:
 
     Args:
         reports: with ``evaluation.json``, and as far as they are there ``evaluation_people.json``, ``pictures``,
-            ``figures`` and ``study.json``.
+            ``figures``, ``ablations.json`` and ``study.json``.
         extremes: people in each of the two grids.
 
     Raises:
@@ -123,7 +136,9 @@ def gather(reports: Path, extremes: int = _EXTREMES) -> Report:
         raise BadFile(
             f"{place}: holds no figures of an evaluation ({error!r}); run `difflora stage evaluate`"
         ) from error
-    tables += _study(reports / "study.json", missing)
+    tables += _more_tables(reports / "ablations.json", ablation_tables, "difflora ablate", missing)
+    how = f"difflora study score STUDY --out {reports / 'study.json'}"
+    tables += _more_tables(reports / "study.json", study_tables, how, missing)
     ranking = _ranking(reports / "evaluation_people.json", missing)
     gallery = _gallery(reports / "pictures", missing)
     return Report(
@@ -148,14 +163,17 @@ def facts_of(figures: Mapping[str, Any]) -> list[tuple[str, str]]:
     return [*facts, ("people measured", cell(figures["people"])), ("prompts a person", cell(figures["prompts"]))]
 
 
-def _study(place: Path, missing: list[str]) -> list[Table]:
+def _more_tables(
+    place: Path, make: Callable[[dict[str, Any]], list[Table]], how: str, missing: list[str]
+) -> list[Table]:
+    """Tables of another file, if it is there."""
     if not place.exists():
-        missing.append(f"No user study: {place.name} is not there (`difflora study score STUDY --out {place}`).")
+        missing.append(f"{place.name} is not there; `{how}` makes it.")
         return []
     try:
-        return study_tables(read_json(place))
+        return make(read_json(place))
     except (KeyError, TypeError, AttributeError) as error:
-        raise BadFile(f"{place}: holds no scores of a study ({error!r}); run `difflora study score` again") from error
+        raise BadFile(f"{place}: cannot be shown ({error!r} is wrong in it); make it again with `{how}`") from error
 
 
 def _ranking(place: Path, missing: list[str]) -> Ranking:
@@ -179,22 +197,29 @@ def _gallery(folder: Path, missing: list[str]) -> Gallery | None:
 
 
 def _figures(folder: Path, missing: list[str]) -> list[Figure]:
-    """Those that ``index.json`` names in its order, then the others by name.
-
-    The index is a mapping of file names to a caption, or to ``title`` and ``caption``.
-    """
+    """Those that ``index.json`` lists, in its order, then the others by name."""
     files = sorted(path.name for path in folder.glob("*") if path.suffix in _DRAWINGS) if folder.is_dir() else []
-    listed = read_json(folder / INDEX) if (folder / INDEX).exists() else {}
-    found = []
-    for name in [*(name for name in listed if name in files), *(name for name in files if name not in listed)]:
-        said = listed.get(name, "")
-        said = said if isinstance(said, Mapping) else {"caption": said}
-        title = str(said.get("title") or words(Path(name).stem))
-        found.append(Figure(name, title, str(said.get("caption") or ""), drawing(folder / name)))
-    missing += [f"Figure {name} is listed but not there." for name in listed if name not in files]
+    listed = _listed(folder / INDEX)
+    others = [ListedFigure(file=name, title=words(Path(name).stem)) for name in files]
+    entries = [*listed, *(one for one in others if one.file not in {entry.file for entry in listed})]
+    found = [
+        Figure(one.title, one.caption, one.alt or one.title, one.file, drawing(folder / one.file))
+        for one in entries
+        if one.file in files
+    ]
+    missing += [f"Figure {one.file} is listed but not there." for one in entries if one.file not in files]
     if not found:
         missing.append("No figures: none lies in figures/.")
     return found
+
+
+def _listed(place: Path) -> list[ListedFigure]:
+    if not place.exists():
+        return []
+    try:
+        return TypeAdapter(list[ListedFigure]).validate_json(place.read_bytes())
+    except ValidationError as error:
+        raise BadFile(f"{place}: holds no list of figures ({error.errors()[0]['msg']}); draw them again") from error
 
 
 def _grids(gallery: Gallery | None, gains: Sequence[Gain]) -> list[PersonGrid]:

@@ -73,6 +73,22 @@ def tables_of(figures: Mapping[str, Any]) -> list[Table]:
     return [table for table in tables if table.rows]
 
 
+def ablation_tables(figures: Mapping[str, Any]) -> list[Table]:
+    """What each ablation gave (Table 3), and how far it is from the row that it changes.
+
+    Args:
+        figures: ``reports/ablations.json``.
+    """
+    rows = figures["rows"]
+    named = {name: f"{name}: {row['says']}" for name, row in rows.items()}
+    best = {named[name]: row["best"] for name, row in rows.items()}
+    minus = {f"{name} minus {row['against']}": row["minus"] for name, row in rows.items() if "minus" in row}
+    notes = tuple(f"{words(name)} was left out: {why}" for name, why in (figures.get("left_out") or {}).items())
+    title = f"Ablations on {figures['people']} people, each at its best strength"
+    tables = [grid_table(title, best, metrics_in(best), notes), _paired("Ablations, paired differences", minus)]
+    return [table for table in tables if table.rows]
+
+
 def study_tables(scores: Mapping[str, Any]) -> list[Table]:
     """The user study's scores (Table 2).
 

@@ -95,7 +95,8 @@ def report(
 ) -> None:
     """Write the evaluation's page again, from whatever lies in the folder now: evaluation.html and evaluation.md.
 
-    The step evaluate writes it too; figures (figures/) and a user study (study.json) that were made since are added.
+    The step evaluate writes it too; figures (figures/), ablations (ablations.json) and a user study (study.json) that
+    were made since are added.
 
     Example: difflora report reports
     """

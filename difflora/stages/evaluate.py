@@ -48,7 +48,7 @@ def run(workspace: Workspace, tracker: Tracker = SILENT) -> None:
     keep_pictures(workspace.report("pictures"), ladder, kept, [one.person for one in extremes])
     if count := workspace.params.evaluate.sheet_people:
         write_atomic(workspace.report("people.png"), people_sheet(ladder, count))
-    write_page(workspace.root / "reports", kept.extremes)
+    write_page(workspace.report("evaluation.json").parent, kept.extremes)
     tracker.metrics({name: figures[name] for name in ("methods", "fraction", "paired", "strength") if figures[name]})
     tracker.artifact(*(workspace.report(name) for name in _LEFT))
 

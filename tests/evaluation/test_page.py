@@ -40,11 +40,11 @@ def reports(tmp_path: Path) -> Path:
     Image.new("RGB", (8, 8)).save(folder / "figures" / "b_curve.png")
     Image.new("RGB", (8, 8)).save(folder / "figures" / "z_extra.png")
     (folder / "figures" / "a_ladder.svg").write_text(SVG)
-    captions = {
-        "b_curve.png": {"title": "Training curves", "caption": "Loss against steps."},
-        "a_ladder.svg": "From base to teacher",
-        "gone.png": "Never drawn",
-    }
+    captions = [
+        {"file": "b_curve.png", "title": "Training curves", "caption": "Loss.", "alt": "A falling line"},
+        {"file": "a_ladder.svg", "title": "The ladder", "caption": "From base to teacher"},
+        {"file": "gone.png", "title": "Never drawn"},
+    ]
     _write(folder / "figures" / "index.json", captions)
     return folder
 
@@ -87,7 +87,7 @@ def test_every_picture_has_words_and_every_table_scrolls_and_has_headers(reports
 
 def test_people_and_figures_are_in_order(reports: Path) -> None:
     titles = _page(reports).texts("h3")
-    assert titles[:3] == ["Training curves", "a ladder", "z extra"]
+    assert titles[:3] == ["Training curves", "The ladder", "z extra"]
     assert [title.split(":")[0] for title in titles[3:]] == ["p2", "p4", "p3", "p1"], "the worst failure first"
     assert titles[3] == "p2: +0.400 (0.100 to 0.500)"
     assert titles[5] == "p3: -0.050 (0.100 to 0.050)"
@@ -106,7 +106,7 @@ def test_markdown_has_the_same_tables(reports: Path) -> None:
     text = (reports / "evaluation.md").read_text()
     assert "| instantid |  | not yet |" in text
     assert "| generated minus base | 0.400 (0.300 to 0.500) |" in text
-    assert "![Training curves](figures/b_curve.png)" in text
+    assert "![A falling line](figures/b_curve.png)" in text
     assert "| p2 | 0.400 | 0.100 | 0.500 |" in text
     plain = re.sub(r"\\(.)", r"\1", text)
     cells = {cell for cell in page.texts("td") if cell}
@@ -122,7 +122,7 @@ def test_hostile_words_stay_words(reports: Path) -> None:
     values["methods"][HOSTILE] = {HOSTILE: 0.5}
     values[HOSTILE] = HOSTILE
     _write(reports / "evaluation.json", values)
-    _write(reports / "figures" / "index.json", {"b_curve.png": {"title": HOSTILE, "caption": HOSTILE}})
+    _write(reports / "figures" / "index.json", [{"file": "b_curve.png", "title": HOSTILE, "caption": HOSTILE}])
     page = _page(reports)
     assert not page.all("script")
     assert not [image for image in page.all("img") if image["src"] == "x" or "onerror" in image]
@@ -143,11 +143,30 @@ def test_what_is_missing_is_said(reports: Path) -> None:
     for name in ("b_curve.png", "z_extra.png"):
         (reports / "figures" / name).unlink()
     page = _page(reports)
-    for words in ("No user study", "Nobody is ranked", "No pictures", "No figures", "gone.png is listed but not there"):
+    for words in (
+        "study.json is not there",
+        "Nobody is ranked",
+        "No pictures",
+        "No figures",
+        "gone.png is listed but not there",
+    ):
         assert words in page.text
     assert "Successes" not in page.text
     assert "Worst failures" not in page.text
     assert not page.all("img")
+
+
+def test_ablations_are_on_the_page(reports: Path) -> None:
+    score = {"face_sim": {"mean": 0.4, "low": 0.3, "high": 0.5}}
+    rows = {
+        "full": {"says": "nothing is changed", "best": score},
+        "no_wp_loss": {"says": "no WP loss", "best": score, "against": "full", "minus": score},
+    }
+    _write(reports / "ablations.json", {"people": 9, "rows": rows, "left_out": {"few": "too <few> people"}})
+    page = _page(reports)
+    assert "Ablations on 9 people, each at its best strength" in page.texts("h2")
+    assert {"no wp loss: no WP loss", "no wp loss minus full"} <= set(page.texts("th"))
+    assert "few was left out: too <few> people" in page.texts("p")
 
 
 def test_the_user_study_is_on_the_page(reports: Path) -> None:
@@ -155,7 +174,7 @@ def test_the_user_study_is_on_the_page(reports: Path) -> None:
     _write(reports / "study.json", study)
     page = _page(reports)
     assert any("2 raters, 4 votes" in title for title in page.texts("h2"))
-    assert "No user study" not in page.text
+    assert "study.json is not there" not in page.text
 
 
 @pytest.mark.parametrize(
@@ -165,9 +184,11 @@ def test_the_user_study_is_on_the_page(reports: Path) -> None:
         ("evaluation.json", "{}", "holds no figures of an evaluation"),
         ("evaluation.json", '{"people": 1, "prompts": 1, "methods": [1]}', "holds no figures of an evaluation"),
         ("evaluation_people.json", '{"people": ["a"], "best": []}', "holds no people's figures"),
-        ("study.json", '{"raters": 1}', "holds no scores of a study"),
+        ("study.json", '{"raters": 1}', "make it again with `difflora study score"),
         ("pictures/index.json", "[]", "holds no JSON object"),
-        ("figures/index.json", "[]", "holds no JSON object"),
+        ("ablations.json", '{"people": 1}', "make it again with `difflora ablate`"),
+        ("figures/index.json", "{}", "holds no list of figures"),
+        ("figures/index.json", '[{"file": "x.png"}]', "holds no list of figures"),
     ],
 )
 def test_damaged_files_are_named_and_an_older_page_stays(reports: Path, name: str, text: str, said: str) -> None:
