@@ -22,7 +22,7 @@ def markdown(report: Report) -> str:
     for table in report.tables:
         parts += [f"## {escape(table.title)}", table_lines(table), *map(escape, table.notes)]
     if report.figures:
-        parts.append("## Figures")
+        parts += ["## Figures", report.apart]
         for one in report.figures:
             parts += [f"### {escape(one.title)}", f"![{escape(one.alt)}](figures/{_address(one.file)})"]
             parts += [escape(one.caption)] if one.caption else []

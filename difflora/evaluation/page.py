@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +22,9 @@ from difflora.pages import templates_of
 
 SHOWN = ("base", "generated", "teacher")
 """Methods in the grids of successes and failures, a row each."""
+
+APART = "This is made by a command of its own: it may be of an earlier model or of other people."
+"""Under whatever the step evaluate did not make itself."""
 
 _EXTREMES, _PROMPTS = 4, 6
 _DRAWINGS = (".png", ".svg")
@@ -86,6 +89,7 @@ class Report:
         failures: people of the smallest gains.
         limits: paragraphs on what all this does not show.
         missing: what was not there, in words.
+        apart: what to mind of the figures.
     """
 
     people: int
@@ -97,6 +101,7 @@ class Report:
     failures: tuple[PersonGrid, ...]
     limits: tuple[str, ...]
     missing: tuple[str, ...]
+    apart: str
 
 
 def write_page(reports: Path, extremes: int = _EXTREMES) -> None:
@@ -151,6 +156,7 @@ def gather(reports: Path, extremes: int = _EXTREMES) -> Report:
         tuple(_grids(gallery, ranking.failures(extremes))),
         tuple(limits),
         tuple(missing),
+        APART,
     )
 
 
@@ -171,8 +177,9 @@ def _more_tables(
         missing.append(f"{place.name} is not there; `{how}` makes it.")
         return []
     try:
-        return make(read_json(place))
-    except (KeyError, TypeError, AttributeError) as error:
+        first, *others = make(read_json(place))
+        return [replace(first, notes=(*first.notes, f"From {place.name}. {APART}")), *others]
+    except (KeyError, TypeError, AttributeError, ValueError) as error:
         raise BadFile(f"{place}: cannot be shown ({error!r} is wrong in it); make it again with `{how}`") from error
 
 

@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 
+from difflora.errors import DiffLoRAError
 from difflora.evaluation.agreement import load_agreement
 from difflora.evaluation.gallery import keep_pictures
 from difflora.evaluation.ladder import Ladder, climb
@@ -21,7 +22,7 @@ from difflora.files import write_atomic, write_json
 from difflora.models import DiffLoRAPipeline, LoraAutoencoder, make_scheduler
 from difflora.models.portable import load_model
 from difflora.stages.lineage import commit_of, input_hashes
-from difflora.stages.params import load_params
+from difflora.stages.params import Params, load_params
 from difflora.stages.tracking import SILENT, Tracker
 from difflora.stages.version import model_version
 from difflora.stages.workspace import Workspace
@@ -105,7 +106,7 @@ def lineage(workspace: Workspace) -> dict[str, Any]:
     What is not known, outside a repository or without DVC, is null.
     """
     presets = sorted((workspace.root / "presets").glob("*.yaml"))
-    same = next((path.stem for path in presets if load_params(path) == workspace.params), None)
+    same = next((path.stem for path in presets if _holds(path, workspace.params)), None)
     git = commit_of(workspace.root)
     changed = ", with changes that are not committed" if git.get("git.dirty") == "true" else ""
     return {
@@ -113,3 +114,11 @@ def lineage(workspace: Workspace) -> dict[str, Any]:
         "commit": f"{git['mlflow.source.git.commit']}{changed}" if git else None,
         "data": input_hashes(workspace.root, "evaluate") or None,
     }
+
+
+def _holds(preset: Path, params: Params) -> bool:
+    """Whether a preset has these parameters; a broken one has none, and is no reason to lose what was measured."""
+    try:
+        return load_params(preset) == params
+    except DiffLoRAError:
+        return False

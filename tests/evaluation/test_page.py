@@ -167,6 +167,7 @@ def test_ablations_are_on_the_page(reports: Path) -> None:
     assert "Ablations on 9 people, each at its best strength" in page.texts("h2")
     assert {"no wp loss: no WP loss", "no wp loss minus full"} <= set(page.texts("th"))
     assert "few was left out: too <few> people" in page.texts("p")
+    assert any("From ablations.json" in note and "earlier model" in note for note in page.texts("p"))
 
 
 def test_the_user_study_is_on_the_page(reports: Path) -> None:

@@ -18,6 +18,7 @@ def test_what_was_run_is_told_by_preset_commit_and_data(tmp_path: Path) -> None:
     (tmp_path / "presets").mkdir()
     for name in ("params.yaml", "presets/mine.yaml"):
         shutil.copy(ROOT / "params.yaml", tmp_path / name)
+    (tmp_path / "presets" / "broken.yaml").write_text("models: 3")
     workspace = Workspace(tmp_path, load_params(tmp_path / "params.yaml"))
     assert lineage(workspace) == {"preset": "mine", "commit": None, "data": None}
     values = yaml.safe_load((tmp_path / "params.yaml").read_text())
