@@ -21,7 +21,7 @@ setup: $(READY) ## make .venv with pinned versions, on CPU
 demo: $(READY) ## the whole chain on the embedded default: people, LoRAs, hypernetwork, evaluation
 	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/dvc repro
 	$(BIN)/difflora figures
-	@echo "unseen people: reports/people.png; the model: models/difflora"
+	@echo "the report: reports/evaluation.html; unseen people: reports/people.png; the model: models/difflora"
 
 up: $(READY) ## start Prefect's server, a worker and MLflow's server, and deploy all flows
 	$(BIN)/python -m flows.services up

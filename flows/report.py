@@ -88,11 +88,15 @@ def _sheet(path: Path) -> list[str]:
 def _links(root: Path) -> str:
     uri = os.environ.get("MLFLOW_TRACKING_URI", "")
     lines = ["## Where it is", "", f"- model: `{root / 'models' / 'difflora'}`", f"- figures: `{root / 'reports'}`"]
+    page = root / "reports" / "evaluation.html"
+    lines += [f"- report: `{page}`"] if page.exists() else []
     for stage in ("evaluate", "register"):
         known = read_json(run_file(root, stage)) if run_file(root, stage).exists() else {}
         if known.get("run_id") and uri.startswith("http"):
             place = f"{uri.rstrip('/')}/#/experiments/{known['experiment_id']}/runs/{known['run_id']}"
             lines.append(f"- [MLflow run of {stage}]({place})")
+            if stage == "evaluate" and page.exists():
+                lines.append(f"- [the report in MLflow]({place}/artifactPath/{page.name})")
         elif known.get("run_id"):
             lines.append(f"- MLflow run of {stage}: `{known['run_id']}`")
     return "\n".join(lines)

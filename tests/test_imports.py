@@ -13,6 +13,7 @@ ROOT = Path(__file__).resolve().parents[1]
 # Who may import whom: a package imports those after it, never those before it.
 LAYERS = (
     "stages",
+    "study",
     "evaluation",
     "training",
     "inference",

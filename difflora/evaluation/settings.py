@@ -26,6 +26,19 @@ class RegressionSettings(BaseModel):
     mlp_epochs: int = Field(60, ge=1, description="most epochs of the MLP; it stops early on people left out")
 
 
+class StoredPictures(BaseModel):
+    """Pictures kept in ``reports/pictures``, for the user study and the report's grids."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    people: int = Field(16, ge=0, description="the first people, none chosen; the user study takes its own from these")
+    prompts: int = Field(6, ge=1, description="of the prompts, the first ones")
+    side: int = Field(512, ge=16, description="most pixels a side; larger pictures are made smaller")
+    extremes: int = Field(
+        4, ge=0, description="people in the report's grid of successes, and in that of failures; kept beside the first"
+    )
+
+
 class EvaluateSettings(BaseModel):
     """Methods compared on held-out people, on the same prompts and noise."""
 
@@ -55,6 +68,7 @@ class EvaluateSettings(BaseModel):
     agreement_options: dict[str, Any] = {}
     regression: RegressionSettings = RegressionSettings()
     sheet_people: int = Field(8, ge=0, description="people in the picture grid")
+    store_pictures: StoredPictures = StoredPictures()
     seed: int = Field(0, ge=0, lt=2**31, description="of the pictures' noise and of sampling")
 
     @model_validator(mode="after")

@@ -33,7 +33,8 @@ def protocol(params: Params) -> str:
 
     Paths are left out, they differ between machines.
     """
-    chosen = params.evaluate.model_dump(mode="json", exclude={"independent", "agreement_options", "sheet_people"})
+    shown = {"sheet_people", "store_pictures"}
+    chosen = params.evaluate.model_dump(mode="json", exclude={"independent", "agreement_options", *shown})
     facts = {"evaluate": chosen, "base": params.models.base.name, "faces": params.models.faces.pack}
     return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:16]
 

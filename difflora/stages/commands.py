@@ -87,3 +87,20 @@ def figures(
     console.print(table)
     for line in lines:
         console.print(line, highlight=False)
+
+
+def report(
+    reports: Annotated[Path, typer.Argument(metavar="FOLDER", help="That evaluation.json lies in.")] = Path("reports"),
+    people: Annotated[int, typer.Option(min=0, help="In the grid of successes, and in that of failures.")] = 4,
+) -> None:
+    """Write the evaluation's page again, from whatever lies in the folder now: evaluation.html and evaluation.md.
+
+    The step evaluate writes it too; figures (figures/), ablations (ablations.json) and a user study (study.json) that
+    were made since are added.
+
+    Example: difflora report reports
+    """
+    from difflora.evaluation.page import write_page
+
+    write_page(reports, people)
+    typer.echo(f"{reports / 'evaluation.html'}, {reports / 'evaluation.md'}")

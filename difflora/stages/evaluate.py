@@ -8,33 +8,48 @@ from typing import Any
 
 import torch
 
+from difflora.errors import DiffLoRAError
 from difflora.evaluation.agreement import load_agreement
+from difflora.evaluation.gallery import keep_pictures
 from difflora.evaluation.ladder import Ladder, climb
 from difflora.evaluation.likeness import Likeness
+from difflora.evaluation.page import write_page
+from difflora.evaluation.ranking import rank
 from difflora.evaluation.report import by_person, summarise
 from difflora.evaluation.rows import Rivals
 from difflora.evaluation.sheet import people_sheet
 from difflora.files import write_atomic, write_json
 from difflora.models import DiffLoRAPipeline, LoraAutoencoder, make_scheduler
 from difflora.models.portable import load_model
+from difflora.stages.lineage import commit_of, input_hashes
+from difflora.stages.params import Params, load_params
 from difflora.stages.tracking import SILENT, Tracker
+from difflora.stages.version import model_version
 from difflora.stages.workspace import Workspace
 from difflora.training import ConditionFeatures
 from difflora.training.rows import LoraRows
 
-_LEFT = ("evaluation.json", "evaluation_people.json", "people.png")
+_LEFT = ("evaluation.json", "evaluation_people.json", "people.png", "evaluation.html", "evaluation.md")
 
 
 def run(workspace: Workspace, tracker: Tracker = SILENT) -> None:
     """Draws and scores every rung; `difflora figures` shows what came out.
 
-    Writes ``reports/evaluation.json``, ``reports/evaluation_people.json`` and ``reports/people.png``.
+    Writes ``reports/evaluation.json``, ``reports/evaluation_people.json``, ``reports/people.png``, the pictures of some
+    people in ``reports/pictures``, and all of it as a page: ``reports/evaluation.html`` and ``reports/evaluation.md``.
     """
+    kept = workspace.params.evaluate.store_pictures
     ladder, figures = measure(workspace)
+    figures["setting"] |= lineage(workspace)
+    people = by_person(ladder)
     write_json(workspace.report("evaluation.json"), figures)
-    write_json(workspace.report("evaluation_people.json"), by_person(ladder))
+    write_json(workspace.report("evaluation_people.json"), people)
+    ranking = rank(people)
+    extremes = [*ranking.successes(kept.extremes), *ranking.failures(kept.extremes)]
+    keep_pictures(workspace.report("pictures"), ladder, kept, [one.person for one in extremes])
     if count := workspace.params.evaluate.sheet_people:
         write_atomic(workspace.report("people.png"), people_sheet(ladder, count))
+    write_page(workspace.report("evaluation.json").parent, kept.extremes)
     tracker.metrics({name: figures[name] for name in ("methods", "fraction", "paired", "strength") if figures[name]})
     tracker.artifact(*(workspace.report(name) for name in _LEFT))
 
@@ -75,9 +90,35 @@ def measure(workspace: Workspace, model: Path | None = None) -> tuple[Ladder, di
     )
     figures = summarise(ladder, chosen)
     figures["setting"] = {
+        "model": pipeline.config.version or model_version(pipeline, params.register_.name),
         "base": params.models.base.name,
+        "pictures": params.identities.source,
         "corpus": corpus.digest,
         "train_people": len(corpus.indices("train")),
         "machine": f"{platform.machine()}, {torch.get_num_threads()} threads, torch {torch.__version__}",
     }
     return ladder, figures
+
+
+def lineage(workspace: Workspace) -> dict[str, Any]:
+    """Which parameters, which code and which data: the preset's name, the commit, the md5 that DVC keeps of each input.
+
+    What is not known, outside a repository or without DVC, is null.
+    """
+    presets = sorted((workspace.root / "presets").glob("*.yaml"))
+    same = next((path.stem for path in presets if _holds(path, workspace.params)), None)
+    git = commit_of(workspace.root)
+    changed = ", with changes that are not committed" if git.get("git.dirty") == "true" else ""
+    return {
+        "preset": same or "none: own parameters",
+        "commit": f"{git['mlflow.source.git.commit']}{changed}" if git else None,
+        "data": input_hashes(workspace.root, "evaluate") or None,
+    }
+
+
+def _holds(preset: Path, params: Params) -> bool:
+    """Whether a preset has these parameters; a broken one has none, and is no reason to lose what was measured."""
+    try:
+        return load_params(preset) == params
+    except DiffLoRAError:
+        return False

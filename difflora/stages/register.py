@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from typing import Any
 
 from difflora.files import write_atomic
@@ -11,8 +10,8 @@ from difflora.manifest import check_manifest, write_manifest
 from difflora.models import DiffLoRAPipeline
 from difflora.stages.card import model_card
 from difflora.stages.tracking import SILENT, Tracker
+from difflora.stages.version import model_version
 from difflora.stages.workspace import Workspace
-from difflora.training.reproducible import weights_digest
 
 
 def run(workspace: Workspace, tracker: Tracker = SILENT) -> None:
@@ -27,12 +26,11 @@ def run(workspace: Workspace, tracker: Tracker = SILENT) -> None:
         face_encoder=workspace.open_faces(),
         image_encoder=workspace.open_images(),
     )
-    digest = hashlib.sha256((weights_digest(pipeline.lae) + weights_digest(pipeline.transformer)).encode()).hexdigest()
     pipeline.register_to_config(
         num_inference_steps=params.register_.num_inference_steps,
         guidance_scale=params.register_.guidance_scale,
         strength=float(figures["strength"]["generated"]),
-        version=f"{params.register_.name}-{digest[:12]}",
+        version=model_version(pipeline, params.register_.name),
     )
     with whole_folder(workspace.model) as folder:
         pipeline.save_pretrained(folder, encoders=params.register_.include_encoders)

@@ -13,10 +13,14 @@ import yaml
 from diffusers import StableDiffusionXLPipeline
 
 from difflora.errors import BadFile, BadParameter
+from difflora.evaluation.gallery import Gallery
+from difflora.files import sha256_file
 from difflora.lora import LoraWeights
 from difflora.manifest import check_manifest
 from difflora.models import DiffLoRAPipeline
 from difflora.stages.run import run_stage
+from difflora.study.build import build_study
+from tests.html import Page
 
 
 def _report(root: Path, name: str) -> dict[str, Any]:
@@ -33,10 +37,29 @@ def test_every_step_leaves_its_figures(chain: Path) -> None:
     assert set(figures["methods"]) >= {"base", "retrieval", "ridge", "mlp", "generated", "teacher", "real"}
     assert figures["methods"]["real"]["face_sim"]["mean"] > 0.5, "real pictures are recognised"
     assert figures["people"] == 2
-    for name in ("people.png", "evaluation_people.json", "lae_loss.csv", "dit_loss.csv", "effect_loss.csv"):
+    for name in ("people.png", "evaluation_people.json", "evaluation.md", "lae_loss.csv", "dit_loss.csv"):
         assert (chain / "reports" / name).stat().st_size > 0
     assert (chain / "reports" / "effect_loss.csv").read_text().startswith("step,loss,")
     assert not (chain / "data" / "checkpoints" / "dit").exists(), "checkpoints go when the step is done"
+
+
+def test_the_evaluation_leaves_a_page_and_pictures_for_a_study(chain: Path, tmp_path: Path) -> None:
+    figures, people = (_report(chain, name) for name in ("evaluation.json", "evaluation_people.json"))
+    page = Page((chain / "reports" / "evaluation.html").read_text())
+    version = json.loads((chain / "models" / "difflora" / "model_index.json").read_text())["version"]
+    source = "difflora.world.identities:RenderedPeople"
+    for words in (version, "none: own parameters", source, figures["setting"]["corpus"]):
+        assert words in page.texts("dd")
+    assert {title.split(":")[0] for title in page.texts("h3")} == set(people["people"])
+    assert len(page.all("img")) == 2 * (1 + 3 * 2)
+    gallery = Gallery.open(chain / "reports" / "pictures")
+    assert list(gallery.index.people) == people["people"]
+    assert len(gallery.index.scenes) == 2 * 2
+    assert set(gallery.index.scenes[0].pictures) == set(figures["methods"]) - {"real"}
+    drawn = {sha256_file(gallery.path(name)) for name in gallery.index.scenes[0].pictures.values()}
+    assert len(drawn) > 2, "methods draw different pictures"
+    pages = build_study(chain / "reports" / "pictures", tmp_path / "study", methods=["base", "teacher"])
+    assert len(pages.items) == 2 * 2 * 2
 
 
 def test_the_shipped_folder_makes_loras(chain: Path, chain_base: Path, tmp_path: Path) -> None:

@@ -123,6 +123,14 @@ def rows_called(names: list[str]) -> list[Ablation]:
     return [row for row in CATALOGUE if row.name in wanted | {FULL}]
 
 
+_ALL_ROWS: Mapping[str, Any] = {
+    "evaluate.methods": ["generated"],
+    "evaluate.sheet_people": 0,
+    "evaluate.store_pictures": {"people": 0, "extremes": 0},
+}
+"""What is the same in every row: only the method itself is drawn, and no picture is kept."""
+
+
 def changed(params: Params, ablation: Ablation) -> Params:
     """The parameters of a row: only the method itself is drawn, everything else is the same in all rows.
 
@@ -130,7 +138,7 @@ def changed(params: Params, ablation: Ablation) -> Params:
         BadParameter: if the changes do not fit the rest; the row is named.
     """
     values = params.model_dump(mode="json", by_alias=True)
-    for key, value in {"evaluate.methods": ["generated"], "evaluate.sheet_people": 0, **ablation.changes}.items():
+    for key, value in {**_ALL_ROWS, **ablation.changes}.items():
         *path, last = key.split(".")
         section = values
         for part in path:

@@ -79,7 +79,7 @@ class AblationWorkspace(Workspace):
         """A file of figures, in the folder of the step that makes it."""
         step = next((step for step in ("corpus", "lae") if name.startswith(step)), None)
         if step is None:
-            step = "evaluate" if name.startswith("evaluation") else "dit"
+            step = "evaluate" if name.startswith(("evaluation", "people", "pictures")) else "dit"
         return self.folder(step) / name
 
     def open_corpus(self) -> Corpus:

@@ -1,0 +1,213 @@
+"""The evaluation's figures as tables of words, whatever metrics and methods were measured."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+METRICS = {
+    "face_sim": ("Face Sim ↑", "cosine by the face pack, which also filters people and conditions the model"),
+    "face_sim_independent": ("Independent ↑", "cosine by a face recogniser that nothing else uses"),
+    "dino": ("DINO ↑", "cosine of DINO features with the person's other pictures"),
+    "clip_i": ("CLIP-I ↑", "cosine of CLIP features with the person's other pictures"),
+    "clip_t": ("CLIP-T ↑", "cosine of CLIP features of picture and prompt"),
+    "agreement": ("Prompts followed ↑", "share of what a prompt asks for that is there"),
+    "image_reward": ("ImageReward ↑", "a model of people's preferences"),
+    "fid": ("FID ↓", "Fréchet distance of features from a reference set"),
+    "kid": ("KID ↓", "kernel distance of features from a reference set"),
+    "diversity": ("Diversity ↑", "how unlike each other a person's pictures are"),
+    "faces_found": ("Faces found ↑", "share of pictures with a face; one without counts as likeness 0"),
+}
+"""Known metrics in their order: name, and what it is. Others come after them under their own names."""
+
+_KNOWN = (
+    *("people", "prompts", "methods", "methods_native", "strength", "strength_tried"),
+    *("fraction", "fraction_native", "paired", "paired_native", "seconds", "setting"),
+)
+_SECONDS, _DEEPER = "seconds", ", "
+
+
+@dataclass(frozen=True)
+class Table:
+    """Words in rows.
+
+    Attributes:
+        title: what it shows.
+        columns: of each cell, the row's name first.
+        rows: a name and as many cells as there are other columns.
+        notes: sentences under it.
+    """
+
+    title: str
+    columns: tuple[str, ...]
+    rows: tuple[tuple[str, ...], ...]
+    notes: tuple[str, ...] = ()
+
+
+def tables_of(figures: Mapping[str, Any]) -> list[Table]:
+    """Every figure of ``reports/evaluation.json`` in some table; empty tables are left out.
+
+    Args:
+        figures: what ``summarise`` gives, with whatever was added to it.
+    """
+    best, strength = figures["methods"], figures.get("strength") or {}
+    shown = metrics_in(best)
+    notes = tuple(f"{METRICS[key][0]}: {METRICS[key][1]}." for key in shown if key in METRICS)
+    first = grid_table("Methods, each at the strength chosen for it on other people", best, shown, notes)
+    if strength:
+        marks = [f"{strength[name]:g}" if name in strength else "" for name in best]
+        rows = tuple((row[0], mark, *row[1:]) for row, mark in zip(first.rows, marks, strict=True))
+        first = Table(first.title, (first.columns[0], "S", *first.columns[1:]), rows, first.notes)
+    native = figures.get("methods_native") or {}
+    tables = [
+        first,
+        grid_table("Methods at strength 1", native, metrics_in(native)),
+        _fractions(figures),
+        _paired("Paired differences over people, at the chosen strengths", figures.get("paired") or {}),
+        _paired("Paired differences over people, at strength 1", figures.get("paired_native") or {}),
+        _seconds(figures),
+        _tried(figures.get("strength_tried") or {}),
+        _rest({key: value for key, value in figures.items() if key not in _KNOWN}),
+    ]
+    return [table for table in tables if table.rows]
+
+
+def ablation_tables(figures: Mapping[str, Any]) -> list[Table]:
+    """What each ablation gave (Table 3), and how far it is from the row that it changes.
+
+    Args:
+        figures: ``reports/ablations.json``.
+    """
+    rows = figures["rows"]
+    named = {name: f"{name}: {row['says']}" for name, row in rows.items()}
+    best = {named[name]: row["best"] for name, row in rows.items()}
+    minus = {f"{name} minus {row['against']}": row["minus"] for name, row in rows.items() if "minus" in row}
+    notes = tuple(f"{words(name)} was left out: {why}" for name, why in (figures.get("left_out") or {}).items())
+    title = f"Ablations on {figures['people']} people, each at its best strength"
+    tables = [grid_table(title, best, metrics_in(best), notes), _paired("Ablations, paired differences", minus)]
+    return [table for table in tables if table.rows]
+
+
+def study_tables(scores: Mapping[str, Any]) -> list[Table]:
+    """The user study's scores (Table 2).
+
+    Args:
+        scores: what ``difflora study score`` writes.
+    """
+    head = f"{scores['raters']} raters, {scores['votes']} votes on {scores['items']} pictures, marks 1 to 5"
+    notes = ("Intervals over people: a person's value is the mean of all votes on their pictures.",)
+    tables = [grid_table(f"User study: {head}", scores["methods"], _keys(scores["methods"]), notes)]
+    over = scores.get("methods_over_raters") or {}
+    notes = ("A rater's value is the mean of all their votes on the method.",)
+    tables.append(grid_table("User study, intervals over raters", over, _keys(over), notes))
+    tables.append(_paired("User study, paired differences over people", scores.get("paired") or {}))
+    agreement = {"Krippendorff's alpha, ordinal": scores.get("agreement") or {}}
+    tables.append(grid_table("User study, agreement between raters", agreement, _keys(agreement)))
+    return [table for table in tables if table.rows]
+
+
+def grid_table(title: str, rows: Mapping[str, Any], keys: Iterable[str], notes: tuple[str, ...] = ()) -> Table:
+    """A row a method, a column a key; a row that is no mapping (not measured yet) says so.
+
+    Args:
+        title: of the table.
+        rows: method -> key -> figure.
+        keys: of the columns, as ``flatten`` names them.
+        notes: sentences under it.
+    """
+    keys = list(keys)
+    lines = []
+    for name, row in rows.items():
+        if isinstance(row, Mapping):
+            found = flatten(row)
+            lines.append((words(name), *(cell(found[key]) if key in found else "" for key in keys)))
+        else:
+            lines.append((words(name), cell(row) if row else "not yet", *[""] * (len(keys) - 1)))
+    return Table(title, ("", *(label(key) for key in keys)), tuple(lines) if keys else (), notes)
+
+
+def metrics_in(rows: Mapping[str, Any]) -> list[str]:
+    """The metrics that any method has, the known ones first and in their order; seconds are left out."""
+    found = [key for key in _keys(rows) if key.split(_DEEPER)[0] != _SECONDS]
+    return [key for key in METRICS if key in found] + [key for key in found if key not in METRICS]
+
+
+def flatten(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Name -> figure, inner names after outer ones; a mapping with a ``mean`` is a figure, as is all that is none."""
+    found: dict[str, Any] = {}
+    for key, value in values.items():
+        name = f"{prefix}{key}"
+        if isinstance(value, Mapping) and "mean" not in value:
+            found |= flatten(value, f"{name}{_DEEPER}")
+        else:
+            found[name] = value
+    return found
+
+
+def label(key: str) -> str:
+    """How a column is headed."""
+    return METRICS[key][0] if key in METRICS else words(key)
+
+
+def words(key: str) -> str:
+    """A key of the figures as words."""
+    return key.replace("_", " ")
+
+
+def cell(figure: Any) -> str:
+    """A figure in words: a mean with its interval, a number, or what stands there."""
+    if figure is None:
+        return "-"
+    if isinstance(figure, Mapping):
+        low, high = figure.get("low"), figure.get("high")
+        mean = _number(figure["mean"])
+        return mean if low is None or high is None else f"{mean} ({_number(low)} to {_number(high)})"
+    if isinstance(figure, list):
+        return ", ".join(map(cell, figure))
+    return _number(figure)
+
+
+def _number(value: Any) -> str:
+    if not isinstance(value, float):
+        return "-" if value is None else str(value)
+    return f"{value:.1f}" if abs(value) >= 100 else f"{value:.3f}"
+
+
+def _keys(rows: Mapping[str, Any]) -> list[str]:
+    return list(dict.fromkeys(key for row in rows.values() if isinstance(row, Mapping) for key in flatten(row)))
+
+
+def _fractions(figures: Mapping[str, Any]) -> Table:
+    best, native = figures.get("fraction") or {}, figures.get("fraction_native") or {}
+    rows = tuple((label(key), cell(best[key]), cell(native.get(key))) for key in best)
+    note = "(generated - base) / (teacher - base); a dash where the teacher's own gain is not clearly above zero."
+    return Table("Fraction of the teacher's gain", ("", "chosen strengths", "strength 1"), rows, (note,))
+
+
+def _paired(title: str, pairs: Mapping[str, Any]) -> Table:
+    named = {key.replace("_minus_", " minus "): row for key, row in pairs.items()}
+    return grid_table(title, named, metrics_in(named))
+
+
+def _seconds(figures: Mapping[str, Any]) -> Table:
+    """Those of each method, and those of the hypernetwork's own parts."""
+    rows: dict[str, Any] = {}
+    for name, row in figures["methods"].items():
+        own = row.get(_SECONDS) if isinstance(row, Mapping) else None
+        if own is not None:
+            rows[name] = own if isinstance(own, Mapping) and "mean" not in own else {"all": own}
+    if figures.get(_SECONDS):
+        rows["the hypernetwork's parts"] = figures[_SECONDS]
+    return grid_table("Seconds a person", rows, _keys(rows))
+
+
+def _tried(tried: Mapping[str, Any]) -> Table:
+    rows = {f"{name}, S = {strength}": row for name, by in tried.items() for strength, row in by.items()}
+    note = "On validation people, who are in no other table; the strength of most likeness whose prompts hold is taken."
+    return grid_table("Strengths that were tried", rows, metrics_in(rows), (note,))
+
+
+def _rest(values: Mapping[str, Any]) -> Table:
+    rows = tuple((words(key), cell(value)) for key, value in flatten(values).items())
+    return Table("Further figures", ("", "figure"), rows)

@@ -1,0 +1,1 @@
+"""The user study (paper, Table 2): blinded pages, votes, scores."""
