@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from difflora.corpus.base import DTYPES
 from difflora.corpus.many import ManyLoras
@@ -107,8 +107,7 @@ def _meta(*shape: int, dtype: torch.dtype = torch.float32) -> Tensor:
 
 def _unet(base: Base, layout: LoraLayout, dtype: torch.dtype) -> tuple[Cost, Cost]:
     unet: Any = base.unet
-    for parameter in unet.parameters():  # .to() warns of modules to keep in float32, of which there are none
-        parameter.data = parameter.data.to(dtype)
+    nn.Module.to(unet, dtype)
     side = base.latent_side
     sample, time = _meta(1, unet.config.in_channels, side, side, dtype=dtype), _meta(1)
     prompt = _meta(1, _TOKENS, unet.config.cross_attention_dim, dtype=dtype)
@@ -133,7 +132,7 @@ def _lae(lae: LoraAutoencoder, dtype: torch.dtype) -> Cost:
     if lae.settings.networks:
         networks = [lae.encoder.to(dtype), lae.decoder.to(dtype)]
         row = _meta(1, lae.places * lae.settings.stride, dtype=dtype)
-        pair = torch.nn.ModuleList(networks)
+        pair = nn.ModuleList(networks)
         cost += count(lambda: lae.decoder(lae.encoder(row)), pair, backward=True)
         pair.to(torch.float32)
     if lae.settings.linear_path:
@@ -145,7 +144,7 @@ def _lae(lae: LoraAutoencoder, dtype: torch.dtype) -> Cost:
 
 def _dit(transformer: LoraTransformer, dtype: torch.dtype) -> Callable[[bool], Cost]:
     def cost(backward: bool) -> Cost:
-        transformer.to(dtype)
+        nn.Module.to(transformer, dtype)  # diffusers' own warns of modules to keep in float32, of which there are none
         made = count(
             lambda: transformer(
                 _meta(1, transformer.config.latent_size, dtype=dtype),
@@ -156,7 +155,7 @@ def _dit(transformer: LoraTransformer, dtype: torch.dtype) -> Callable[[bool], C
             transformer,
             backward=backward,
         )
-        transformer.to(torch.float32)
+        nn.Module.to(transformer, torch.float32)
         return made
 
     return cost

@@ -74,7 +74,8 @@ def _identities(params: Params, counted: Counted, much: Quantities, assumed: Ass
     made = much.people * much.candidates * much.drawn
     work = [counted.unet.times(made * much.image_steps * much.image_passes), counted.vae_decode.times(made)]
     stored = much.people * (much.pictures + much.references) * 3 * counted.base.side**2
-    memory = _frozen(params, counted) + 2 * max(cost.largest for cost in (counted.unet, counted.vae_decode))
+    batch = max(much.image_passes * counted.unet.largest, counted.vae_decode.largest) * much.image_batch
+    memory = _frozen(params, counted) + 2 * batch
     return _stage("identities", work, assumed, memory=memory * much.drawn, disk=stored)
 
 

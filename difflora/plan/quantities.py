@@ -17,6 +17,7 @@ class Quantities:
         drawn: whether the base model makes them; rendered or collected ones cost no passes of it.
         image_steps: denoising steps of each.
         image_passes: passes of the UNet a step: 2 with guidance.
+        image_batch: pictures at a time.
         loras: trained, expected from the splits' shares.
         train_loras: of the split train.
         pictures: of each person that LoRAs learn from.
@@ -34,6 +35,7 @@ class Quantities:
     drawn: bool
     image_steps: float
     image_passes: float
+    image_batch: float
     loras: float
     train_loras: float
     pictures: float
@@ -82,11 +84,12 @@ def draws(params: Params) -> bool:
     return "photomaker" in params.identities.source.lower()
 
 
-def _drawing(params: Params) -> tuple[float, float]:
-    """Steps and passes of a candidate picture, by the source's options ``drawing``; PhotoMaker's 50 and guidance else."""
+def _drawing(params: Params) -> tuple[float, float, float]:
+    """Steps, passes and batch of candidate pictures, by the source's options ``drawing``; PhotoMaker's defaults else."""
     drawing = params.identities.options.get("drawing")
     drawing = drawing if isinstance(drawing, dict) else {}
-    return float(drawing.get("steps", 50)), 2.0 if float(drawing.get("guidance_scale", 5.0)) > 1 else 1.0
+    passes = 2.0 if float(drawing.get("guidance_scale", 5.0)) > 1 else 1.0
+    return float(drawing.get("steps", 50)), passes, float(drawing.get("batch_size", 4))
 
 
 def _evaluated(params: Params) -> int:
