@@ -17,7 +17,7 @@ from torch.utils._pytree import tree_leaves
 from torch.utils.flop_counter import FlopCounterMode
 
 _FREE = ("view", "reshape", "expand", "transpose", "permute", "t.", "slice", "split", "chunk", "unsqueeze", "squeeze")
-_FREE += ("select", "unbind", "detach", "alias", "empty", "as_strided", "unfold", "is_same_size")
+_FREE += ("select", "unbind", "detach", "alias", "empty", "new_empty", "as_strided", "unfold", "is_same_size")
 """Operations that move no bytes: views and allocations."""
 
 

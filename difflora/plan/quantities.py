@@ -85,7 +85,7 @@ def draws(params: Params) -> bool:
 
 
 def _drawing(params: Params) -> tuple[float, float, float]:
-    """Steps, passes and batch of candidate pictures, by the source's options ``drawing``; PhotoMaker's defaults else."""
+    """Steps, passes and batch of candidate pictures, by the source's options ``drawing``; else PhotoMaker's."""
     drawing = params.identities.options.get("drawing")
     drawing = drawing if isinstance(drawing, dict) else {}
     passes = 2.0 if float(drawing.get("guidance_scale", 5.0)) > 1 else 1.0

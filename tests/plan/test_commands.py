@@ -27,7 +27,7 @@ def test_the_plan_of_the_workspace(monkeypatch: pytest.MonkeyPatch, capsys: pyte
     made = json.loads(capsys.readouterr().out)
     assert made["preset"] == "embedded"
     assert made["people"] == 64
-    assert [stage["name"] for stage in made["stages"]][0] == "identities"
+    assert made["stages"][0]["name"] == "identities"
     assert made["assumptions"]["machine"] == "2 CPU cores"
 
 
