@@ -124,6 +124,9 @@ def read_base(folder: Path, name: str) -> Base:
     Raises:
         BadFile: if the folder has no configurations and the name is not built in, or they describe no such networks.
     """
+    unet: Config
+    vae: Config
+    texts: tuple[Config, ...]
     if (folder / "unet" / "config.json").is_file():
         unet, vae = (read_json(folder / part / "config.json") for part in ("unet", "vae"))
         texts = tuple(

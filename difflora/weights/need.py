@@ -43,7 +43,7 @@ class Need:
 
     def licence(self, root: Path) -> Licence | str:
         """Its terms, or what to do where they are not known."""
-        if self.hub in HUB:
+        if self.hub is not None and self.hub in HUB:
             return HUB[self.hub]
         if self.kind in ("face pack", "face recogniser") and is_insightface(str(self.path)):
             return INSIGHTFACE
