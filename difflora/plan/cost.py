@@ -16,8 +16,8 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 from torch.utils.flop_counter import FlopCounterMode
 
-_FREE = ("view", "reshape", "expand", "transpose", "permute", "t.", "slice", "split", "chunk", "unsqueeze", "squeeze")
-_FREE += ("select", "unbind", "detach", "alias", "empty", "new_empty", "as_strided", "unfold", "is_same_size")
+_VIEWS = ("view", "reshape", "expand", "transpose", "permute", "t.", "slice", "split", "chunk", "unsqueeze", "squeeze")
+_FREE = (*_VIEWS, "select", "unbind", "detach", "alias", "empty", "new_empty", "as_strided", "unfold", "is_same_size")
 """Operations that move no bytes: views and allocations."""
 
 
@@ -95,7 +95,7 @@ class _Traffic(TorchDispatchMode):
     """Bytes that operations read and write."""
 
     def __init__(self, network: nn.Module) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]
         tensors = [*network.parameters(), *network.buffers()]
         self._owned = {_storage(tensor) for tensor in tensors}
         self.kept: dict[int, Any] = {}
@@ -142,7 +142,7 @@ class _FusedAttention(TorchFunctionMode):
     ) -> Any:
         if func is F.scaled_dot_product_attention:
             values = dict(zip(("query", "key", "value"), args, strict=False)) | dict(kwargs or {})
-            return _Fused.apply(values["query"], values["key"], values["value"], self._traffic)
+            return _Fused.apply(values["query"], values["key"], values["value"], self._traffic)  # type: ignore[no-untyped-call]
         return func(*args, **(kwargs or {}))
 
 
@@ -160,7 +160,7 @@ class _Fused(torch.autograd.Function):
         return output
 
     @staticmethod
-    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, Tensor, Tensor, None]:  # type: ignore[override]
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, Tensor, Tensor, None]:
         """Gradients of the three."""
         query, key, value, output = ctx.saved_tensors
         ctx.traffic.flops += 5 * ctx.product
@@ -169,4 +169,4 @@ class _Fused(torch.autograd.Function):
 
 
 def _storage(tensor: Tensor) -> int:
-    return tensor.untyped_storage()._cdata
+    return int(tensor.untyped_storage()._cdata)

@@ -1,4 +1,4 @@
-"""``difflora weights``: check what users bring, and fetch what may be fetched."""
+"""``difflora weights``: check what users bring, fetch what may be fetched, convert PhotoMaker's pickle."""
 
 from __future__ import annotations
 
@@ -99,3 +99,21 @@ def fetch(
         typer.echo(f"{need.path}: fetched and checked; sha256 of every file in {LOCK}")
     if left:
         raise typer.Exit(1)
+
+
+@weights.command()
+def convert(
+    source: Annotated[Path, typer.Argument(metavar="IN", help="The public photomaker-v1.bin.")],
+    out: Annotated[Path, typer.Argument(metavar="OUT", help="A .safetensors file to write.")],
+) -> None:
+    """Convert PhotoMaker's public pickle, once, into safetensors that is read from then on.
+
+    The pickle is opened for tensors alone, in a process of its own with limited memory and time and without network
+    settings; every key, shape and number is checked before the new file is kept.
+
+    Example: difflora weights convert photomaker-v1.bin weights/photomaker-v1.safetensors
+    """
+    from difflora.photomaker.convert import convert_photomaker
+
+    made = convert_photomaker(source, out)
+    typer.echo(f"{out}: {len(made.id_encoder)} tensors of the id encoder, {len(made.lora)} of its LoRA")

@@ -8,6 +8,7 @@ from difflora.encoders.pack import open_pack
 from difflora.encoders.recogniser import FaceRecogniser
 from difflora.errors import BadFile
 from difflora.folders import check_model_folder, read_json
+from difflora.photomaker.file import PhotoMakerFile
 from difflora.weights.catalogue import PACKS
 from difflora.weights.lock import Lock, SeenFile
 from difflora.weights.need import Need, refuse_pickle
@@ -52,7 +53,8 @@ def check_need(need: Need, root: Path, lock: Lock) -> dict[str, SeenFile]:
             FaceRecogniser.open(place)
             files = [place]
         case "PhotoMaker":
-            files = _photomaker(need, root)
+            PhotoMakerFile.open(place)
+            files = [place]
     seen = {file.name: file for file in (lock.see(root, path) for path in files)}
     if gone := lock.missing(need.path.as_posix(), seen):
         raise BadFile(f"{gone}: was there when {lock.path} was written and is not now; restore it")
@@ -125,16 +127,6 @@ def _pack(folder: Path) -> list[Path]:
             raise BadFile(f"{folder / name}: no such file; the pack {folder.name} has one, unpack it again")
     app = open_pack(folder.parent.parent, folder.name)
     return sorted(Path(model.model_file) for model in app.models.values())
-
-
-def _photomaker(need: Need, root: Path) -> list[Path]:
-    """PhotoMaker as we keep it: its two dictionaries under their names."""
-    place = root / need.path
-    names = header(place)
-    for part in ("id_encoder.", "lora_weights."):
-        if not any(name.startswith(part) for name in names):
-            raise BadFile(f"{place}: holds no {part}... and is no PhotoMaker; {need.advice()}")
-    return [place]
 
 
 def _clip(need: Need, root: Path) -> list[Path]:

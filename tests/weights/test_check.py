@@ -15,6 +15,7 @@ from difflora.weights import lock as locks
 from difflora.weights.check import check_need
 from difflora.weights.lock import Lock, SeenFile
 from difflora.weights.need import Need
+from tests.checkpoints import photomaker_v1, sdxl_pipeline
 
 SDXL, SD15 = Need("base", "pipeline", Path("sdxl")), Need("base", "pipeline", Path("sd15"))
 SINGLE = Need("file", "single file", Path("sdxl.safetensors"), config=Path("sdxl"))
@@ -102,15 +103,18 @@ def test_pickles_are_refused_with_what_to_do(root: Path) -> None:
             check(Need("file", kind, Path(name), config=Path("sdxl")), root)  # type: ignore[arg-type]
 
 
-def test_another_photomaker_is_refused(root: Path) -> None:
+def test_photomaker_as_it_is_converted(root: Path) -> None:
     need = Need("identities.options.photomaker", "PhotoMaker", Path("photomaker.safetensors"))
-    tensors = load_file(root / "clip" / "model.safetensors")
-    key = next(iter(tensors))
-    save_file({f"id_encoder.{key}": tensors[key]}, root / need.path)
-    with pytest.raises(BadFile, match=r"photomaker\.safetensors: holds no lora_weights\.\.\."):
-        check(need, root)
-    save_file({f"id_encoder.{key}": tensors[key], "lora_weights.a": tensors[key].clone()}, root / need.path)
+    parts = photomaker_v1(sdxl_pipeline().unet)
+    tensors = {f"{part}.{key}": value.contiguous() for part, each in parts.items() for key, value in each.items()}
+    save_file(tensors, root / need.path)
     assert list(check(need, root)) == ["photomaker.safetensors"]
+    cut(root / need.path)
+    with pytest.raises(BadFile, match=r"photomaker\.safetensors: not a readable safetensors file"):
+        check(need, root)
+    shutil.copy(root / "clip" / "model.safetensors", root / need.path)
+    with pytest.raises(BadFile, match=r"photomaker\.safetensors: .* it is no PhotoMaker v1"):
+        check(need, root)
 
 
 def test_configurations_alone_do_where_a_single_file_has_the_weights(root: Path) -> None:
