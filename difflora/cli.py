@@ -15,11 +15,13 @@ from difflora.errors import Busy, DiffLoRAError
 from difflora.identities.commands import identities
 from difflora.inference.commands import compare, generate, personalize
 from difflora.lora_commands import lora
+from difflora.plan.commands import plan
 from difflora.stages.ablations.commands import ablate
 from difflora.stages.commands import doctor, figures, report, stage
+from difflora.stages.preset_commands import preset
 from difflora.stages.registry_commands import registry
+from difflora.stages.weights_commands import weights
 from difflora.study.commands import study
-from difflora.weights_commands import weights
 from difflora.world.commands import world
 
 app = typer.Typer(
@@ -31,13 +33,14 @@ app = typer.Typer(
     add_completion=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for command in (personalize, generate, compare, stage, figures, report, ablate, doctor):
+for command in (personalize, generate, compare, stage, figures, report, ablate, doctor, plan):
     app.command()(command)
 app.add_typer(identities, name="identities")
 app.add_typer(corpus, name="corpus")
 app.add_typer(lora, name="lora")
 app.add_typer(registry, name="registry")
 app.add_typer(study, name="study")
+app.add_typer(preset, name="preset")
 app.add_typer(weights, name="weights")
 app.add_typer(world, name="world")
 

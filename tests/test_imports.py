@@ -12,6 +12,7 @@ ROOT = Path(__file__).resolve().parents[1]
 
 # Who may import whom: a package imports those after it, never those before it.
 LAYERS = (
+    "plan",
     "stages",
     "study",
     "evaluation",
@@ -20,6 +21,7 @@ LAYERS = (
     "models",
     "identities",
     "corpus",
+    "weights",
     "photomaker",
     "encoders",
     "lora",

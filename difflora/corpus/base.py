@@ -13,6 +13,7 @@ from torch import nn
 
 from difflora.errors import BadFile, BadParameter
 from difflora.files import sha256_file
+from difflora.folders import read_json
 from difflora.lora import BaseModelId
 from difflora.quiet import without_bars
 
@@ -95,21 +96,24 @@ class FrozenBase:
         folder: str | Path,
         name: str | None = None,
         *,
+        file: str | Path | None = None,
         device: str | torch.device = "cpu",
         precision: Literal["fp32", "bf16"] = "fp32",
         hash_files: bool = True,
     ) -> FrozenBase:
-        """Loads a base model from a local folder; only safetensors are read.
+        """Loads a base model from a local folder, or from a single file beside it; only safetensors are read.
 
         Args:
             folder: a diffusers pipeline's folder.
             name: what to call it; None for the folder's own name.
+            file: a checkpoint with the original code's keys, as ComfyUI takes it. UNet, VAE and text encoders come from
+                it; the folder gives their configurations, the tokenizers and the scheduler, and needs no weights.
             device: where it is to compute.
             precision: of its UNet.
             hash_files: whether ``weights`` is computed, which reads every file once more; else it is empty.
 
         Raises:
-            BadFile: if the folder is missing or cannot be read.
+            BadFile: if folder or file are missing or cannot be read.
             BadParameter: if it holds another kind of model.
         """
         folder = Path(folder)
@@ -117,20 +121,43 @@ class FrozenBase:
             raise BadFile(f"{folder}: no base model here; give the folder of a diffusers pipeline")
         try:
             with without_bars():
-                pipeline = DiffusionPipeline.from_pretrained(
-                    folder, dtype=torch.float32, local_files_only=True, use_safetensors=True
-                )
-        except (OSError, ValueError, RuntimeError) as error:
-            raise BadFile(f"{folder}: the base model cannot be read ({error}); restore it") from error
-        weights = _digest(folder) if hash_files else ""
+                pipeline = _from_folder(folder) if file is None else _from_file(Path(file), folder)
+        except (OSError, ValueError, RuntimeError, KeyError) as error:
+            raise BadFile(f"{file or folder}: the base model cannot be read ({error}); restore it") from error
+        weights = _digest(folder, None if file is None else Path(file)) if hash_files else ""
         return cls.of(pipeline, name or folder.resolve().name, weights, device=device, precision=precision)
 
 
-def _digest(folder: Path) -> str:
+def _from_folder(folder: Path) -> Any:
+    return DiffusionPipeline.from_pretrained(folder, dtype=torch.float32, local_files_only=True, use_safetensors=True)
+
+
+def _from_file(file: Path, folder: Path) -> Any:
+    """A pipeline of the folder's class with the weights of a single checkpoint.
+
+    Raises:
+        BadFile: if the file is missing or no safetensors.
+        BadParameter: if the folder is of another pipeline than Stable Diffusion 1.x or XL.
+    """
+    if file.suffix != ".safetensors":
+        raise BadFile(f"{file}: only .safetensors are read; get the checkpoint in that format")
+    if not file.is_file():
+        raise BadFile(f"{file}: no such file")
+    named = read_json(folder / "model_index.json").get("_class_name")
+    kinds = {kind.__name__: kind for kind in (StableDiffusionPipeline, StableDiffusionXLPipeline)}
+    if named not in kinds:
+        raise BadParameter(f"{folder}: a {named}; give Stable Diffusion 1.x or XL")
+    return kinds[named].from_single_file(str(file), config=str(folder), dtype=torch.float32, local_files_only=True)
+
+
+def _digest(folder: Path, file: Path | None = None) -> str:
     """The sha256 over names and sha256 of the files that make a picture."""
     digest = hashlib.sha256()
+    kinds = (".json", ".txt") if file is not None else (".json", ".safetensors", ".txt")
     for part in _PARTS:
         for path in sorted((folder / part).glob("*")):
-            if path.suffix in (".json", ".safetensors", ".txt"):
+            if path.suffix in kinds:
                 digest.update(f"{part}/{path.name} {sha256_file(path)}\n".encode())
+    if file is not None:
+        digest.update(f"single file {sha256_file(file)}\n".encode())
     return digest.hexdigest()

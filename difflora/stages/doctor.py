@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import importlib.metadata
 import os
-import re
 import shutil
 import urllib.request
 from dataclasses import dataclass
@@ -12,15 +11,16 @@ from pathlib import Path
 from typing import Literal
 
 from difflora.errors import DiffLoRAError
-from difflora.stages.params import Params, load_params
+from difflora.stages.needs import needs_of
+from difflora.stages.params import load_params
+from difflora.stages.presets import preset_names, preset_path
 from difflora.stages.store import check_server, tracking_uri, without_password
+from difflora.weights.catalogue import INSIGHTFACE, card_licence, is_insightface
 
 Verdict = Literal["ok", "note", "missing"]
 
 _PACKAGES = ("difflora", "torch", "diffusers", "transformers", "peft", "accelerate", "onnxruntime", "insightface")
 _EXTRAS = {"pipeline": ("prefect", "mlflow", "dvc"), "gpu": ("triton",), "ray": ("ray", "prefect-ray")}
-_NON_COMMERCIAL = re.compile(r"buffalo|antelope", re.IGNORECASE)
-_LICENCE = re.compile(r"^license: *(?P<name>.+)$", re.MULTILINE)
 _LEAST_GIB = 5
 
 
@@ -80,21 +80,15 @@ def _devices(root: Path) -> list[Finding]:
 
 def _presets(root: Path) -> list[Finding]:
     found = []
-    for path in sorted((root / "presets").glob("*.yaml")):
+    for name in preset_names():
+        path = preset_path(name)
         try:
-            missing = [str(place) for place in _weights(load_params(path)) if not (root / place).exists()]
+            missing = [str(need.path) for need in needs_of(load_params(path)) if not need.there(root)]
             text = f"{path.name}: {'bring ' + ', '.join(missing) if missing else 'ready'}"
             found.append(Finding("presets", "note" if missing else "ok", text))
         except DiffLoRAError as error:
             found.append(Finding("presets", "missing", str(error)))
     return found
-
-
-def _weights(params: Params) -> list[Path]:
-    """The folders and files that a chain reads and no step makes."""
-    models, judge = params.models, params.evaluate.independent
-    places = [models.base.folder, models.faces.folder / "models" / models.faces.pack, models.images]
-    return places + ([judge] if judge else [])
 
 
 def _servers(root: Path) -> list[Finding]:
@@ -128,26 +122,19 @@ def _chain(root: Path) -> list[Finding]:
     except DiffLoRAError as error:
         return [Finding("weights", "missing", str(error))]
     found = []
-    for place in _weights(params):
-        there = (root / place).exists()
-        text = f"{place}" if there else f"{place}: not there; bring it, or change params.yaml"
+    for need in needs_of(params):
+        there = need.there(root)
+        text = f"{need.path}" if there else f"{need.path}: not there; {need.advice()}"
         found.append(Finding("weights", "ok" if there else "missing", text))
     pack = params.models.faces.pack
-    if _NON_COMMERCIAL.search(pack):
-        text = f"face pack {pack}: InsightFace's pretrained models are for non-commercial research"
+    if is_insightface(pack):
+        text = f"face pack {pack}: {INSIGHTFACE}"
         found.append(Finding("licences", "note", text))
     for name, place in (("base model", params.models.base.folder), ("face pack", params.models.faces.folder)):
-        found.append(Finding("licences", "note", f"{name}: {_licence(root / place) or 'look it up where it is from'}"))
+        found.append(
+            Finding("licences", "note", f"{name}: {card_licence(root / place) or 'look it up where it is from'}")
+        )
     if params.register_.include_encoders:
         text = "register.include_encoders is on: the shipped folder passes the encoders on, under their licences"
         found.append(Finding("licences", "note", text))
     return found
-
-
-def _licence(folder: Path) -> str | None:
-    """What the model card of a folder, or of the one above, calls its licence."""
-    for place in (folder, folder.parent):
-        card = place / "README.md"
-        if card.is_file() and (match := _LICENCE.search(card.read_text(errors="replace")[:2000])):
-            return match["name"].strip()
-    return None

@@ -18,10 +18,25 @@ class _Section(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
 
+class HubParams(_Section):
+    """Where ``difflora weights fetch`` takes a folder from; nothing else reads it, the chain itself works offline."""
+
+    name: str = Field(pattern=r"^[\w.-]+/[\w.-]+$", description="OWNER/NAME on the Hugging Face hub")
+    revision: str | None = Field(
+        None, pattern="^[0-9a-f]{40}$", description="commit; nothing is fetched without, since a branch may move"
+    )
+
+
 class BaseParams(_Section):
     """The base model."""
 
     folder: Path = Field(description="of a diffusers pipeline: Stable Diffusion 1.x or XL")
+    file: Path | None = Field(
+        None,
+        description="single .safetensors checkpoint whose weights are taken; the folder then gives configurations, "
+        "tokenizers and scheduler alone",
+    )
+    hub: HubParams | None = Field(None, description="where the folder can be fetched")
     name: str = Field(min_length=1, description="what it is called in LoRA files, never a path of one machine")
     trigger_prompt: str = Field("", description="what a prompt must contain for a LoRA to work; in every LoRA file")
 
@@ -41,6 +56,7 @@ class ModelsParams(_Section):
     base: BaseParams
     faces: FacesParams
     images: Path = Field(description="folder of a CLIP")
+    images_hub: HubParams | None = Field(None, description="where that folder can be fetched")
     device: str = Field("cpu", description="cpu, cuda, cuda:1...")
 
 

@@ -105,6 +105,7 @@ class Workspace:
         return FrozenBase.open(
             models.base.folder,
             models.base.name,
+            file=models.base.file,
             device=models.device,
             precision=self.params.corpus.dreambooth.precision,
         )

@@ -14,7 +14,7 @@ from difflora.files import sha256_file
 from difflora.photomaker.convert import convert_photomaker
 from difflora.photomaker.file import PhotoMakerFile, file_digest
 from difflora.photomaker.unpickle import tensors_of
-from difflora.weights_commands import weights
+from difflora.stages.weights_commands import weights
 
 
 def test_every_tensor_is_kept_to_the_last_bit(kept: Path, public: dict[str, dict[str, torch.Tensor]]) -> None:
