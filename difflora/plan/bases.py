@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
@@ -108,10 +109,15 @@ class Base:
         """Of the pictures that it was trained on, in pixels."""
         return int(self.latent_side * 2 ** (len(self.vae.config.block_out_channels) - 1))
 
-    @property
+    @cached_property
+    def unet_parameters(self) -> int:
+        """Of the UNet."""
+        return parameters(self.unet)
+
+    @cached_property
     def parameters(self) -> int:
         """Of everything."""
-        return parameters(self.unet) + parameters(self.vae) + self.text_parameters
+        return self.unet_parameters + parameters(self.vae) + self.text_parameters
 
 
 def read_base(folder: Path, name: str) -> Base:

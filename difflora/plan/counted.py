@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +15,7 @@ from difflora.corpus.base import DTYPES
 from difflora.corpus.many import ManyLoras
 from difflora.lora import LoraLayout
 from difflora.models import LoraAutoencoder, LoraTransformer
-from difflora.plan.bases import Base, read_base
+from difflora.plan.bases import Base, parameters, read_base
 from difflora.plan.cost import Cost, count
 from difflora.stages.params import Params
 
@@ -53,6 +53,16 @@ class Counted:
     lae_train: Cost
     dit: Cost
     dit_train: Cost
+
+    @cached_property
+    def lae_parameters(self) -> int:
+        """Of the autoencoder."""
+        return parameters(self.lae)
+
+    @cached_property
+    def dit_parameters(self) -> int:
+        """Of the transformer."""
+        return parameters(self.transformer)
 
 
 def count_all(params: Params, root: Path) -> Counted:

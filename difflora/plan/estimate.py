@@ -8,7 +8,6 @@ from pydantic import BaseModel, ConfigDict
 
 from difflora.corpus.base import DTYPES
 from difflora.plan.assumptions import Assumptions
-from difflora.plan.bases import parameters
 from difflora.plan.cost import Cost
 from difflora.plan.counted import Counted
 from difflora.plan.quantities import Quantities
@@ -93,7 +92,7 @@ def _corpus(params: Params, counted: Counted, much: Quantities, assumed: Assumpt
 
 
 def _lae(params: Params, counted: Counted, much: Quantities, assumed: Assumptions) -> StageCost:
-    loop, size = params.lae.loop, parameters(counted.lae)
+    loop, size = params.lae.loop, counted.lae_parameters
     work = [counted.lae_train.times(much.lae_steps, loop.batch_size)]
     memory = _trained(size, loop) + counted.lae_train.times(1, loop.batch_size).saved
     return _stage("lae", work, assumed, memory=memory, disk=size * _FP32)
@@ -101,7 +100,7 @@ def _lae(params: Params, counted: Counted, much: Quantities, assumed: Assumption
 
 def _dit(params: Params, counted: Counted, much: Quantities, assumed: Assumptions) -> StageCost:
     loop, effect = params.dit.loop, params.dit.effect
-    size = parameters(counted.transformer)
+    size = counted.dit_parameters
     work = [counted.dit_train.times(much.dit_steps, loop.batch_size)]
     latents = much.train_loras * counted.lae.latent_size * _FP32
     memory = _trained(size, loop) + counted.dit_train.times(1, loop.batch_size).saved + latents
@@ -115,10 +114,10 @@ def _dit(params: Params, counted: Counted, much: Quantities, assumed: Assumption
             counted.lae_train.times(much.effect_steps, people),  # of which only the decoder's part is done
         ]
         kept = counted.unet_train.saved * (assumed.checkpointed if effect.gradient_checkpointing else 1)
-        both = _trained(size + parameters(counted.lae), effect.loop) + _frozen(params, counted)
+        both = _trained(size + counted.lae_parameters, effect.loop) + _frozen(params, counted)
         both += pictures * kept + people * (counted.dit_train.saved + counted.lae_train.saved)
         memory = max(memory, both)
-    stored = (size + parameters(counted.lae)) * _FP32
+    stored = (size + counted.lae_parameters) * _FP32
     return _stage("dit", work, assumed, memory=memory, disk=stored)
 
 
@@ -128,18 +127,18 @@ def _evaluate(params: Params, counted: Counted, much: Quantities, assumed: Assum
     work = [counted.unet.times(much.evaluated * drawing.steps * passes), counted.vae_decode.times(much.evaluated)]
     batch = drawing.batch_size * max(counted.unet.largest * passes, counted.vae_decode.largest)
     rows = much.train_loras * counted.layout.size * _FP32  # retrieval and regression hold everyone's
-    memory = _frozen(params, counted) + 2 * batch + (parameters(counted.transformer) + parameters(counted.lae)) * _FP32
+    memory = _frozen(params, counted) + 2 * batch + (counted.dit_parameters + counted.lae_parameters) * _FP32
     return _stage("evaluate", work, assumed, memory=memory, host=2 * rows)
 
 
 def _register(params: Params, counted: Counted, assumed: Assumptions, weights_gb: float) -> StageCost:
-    stored = (parameters(counted.transformer) + parameters(counted.lae)) * _FP32
+    stored = (counted.dit_parameters + counted.lae_parameters) * _FP32
     return _stage("register", [], assumed, disk=stored, kept=weights_gb * 1e9)
 
 
 def _frozen(params: Params, counted: Counted) -> float:
     """Bytes of the base on the device: the UNet in its precision, the rest in float32."""
-    unet = parameters(counted.base.unet)
+    unet = counted.base.unet_parameters
     return unet * DTYPES[params.corpus.dreambooth.precision].itemsize + (counted.base.parameters - unet) * _FP32
 
 

@@ -181,10 +181,10 @@ def _lora(counted: Counted) -> LoraFacts:
 
 def _models(counted: Counted) -> ModelFacts:
     return ModelFacts(
-        lae_parameters=parameters(counted.lae),
+        lae_parameters=counted.lae_parameters,
         latent_size=counted.lae.latent_size,
         compression_ratio=counted.lae.compression_ratio,
-        dit_parameters=parameters(counted.transformer),
+        dit_parameters=counted.dit_parameters,
         dit_block_parameters=parameters(counted.transformer.layers),
     )
 
