@@ -110,7 +110,11 @@ def test_a_callback_sees_each_step_and_what_was_predicted_there(sampler: Any, ki
 
 def test_what_a_callback_gives_back_is_gone_on_from() -> None:
     model = _Known(lambda latents, _: latents)
-    made = _sample(model, make_scheduler(NOISE, "sample"), 3, on_step_end=lambda *told: {"latents": 0 * told[2]["latents"]})
+
+    def stop(step: int, timestep: int, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+        return {"latents": 0 * tensors["latents"]}
+
+    made = _sample(model, make_scheduler(NOISE, "sample"), 3, on_step_end=stop)
     assert torch.equal(made, torch.zeros(3, 4))
     plain = _sample(model, make_scheduler(NOISE, "sample"), 3)
     assert torch.equal(_sample(model, make_scheduler(NOISE, "sample"), 3, on_step_end=lambda *_: {}), plain)
