@@ -46,7 +46,8 @@ def draw(
 ) -> None:
     """Draw the paper's figures into reports/figures, with captions in its index.json.
 
-    A figure whose files are not there is passed over, and it is said what to run first.
+    A figure whose files are not there is passed over, and it is said what to run first. `difflora report` then puts the
+    figures on the evaluation's page.
 
     Example: difflora figures draw --only quartiles --only weights
     """

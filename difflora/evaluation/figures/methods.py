@@ -1,11 +1,4 @@
-"""Fig. 6: references by methods by prompts, from the pictures that the evaluation keeps.
-
-They lie in ``reports/pictures``; its ``index.json`` says, and other keys are passed over:
-
-    {"strength": {"generated": 1.25, ...},
-     "people": {ID: {"reference": FILE, ...}, ...},
-     "scenes": [{"person": ID, "prompt": ..., "pictures": {METHOD: FILE, ...}, ...}, ...]}
-"""
+"""Fig. 6: references by methods by prompts, from the pictures that the evaluation keeps."""
 
 from __future__ import annotations
 
@@ -20,7 +13,7 @@ from difflora.encoders.pictures import read_picture
 from difflora.errors import BadFile
 from difflora.evaluation.figures.canvas import Drawing
 from difflora.evaluation.figures.picture_table import picture_table
-from difflora.folders import read_json
+from difflora.evaluation.gallery import Gallery
 from difflora.grid import as_tensor
 
 TITLES = {
@@ -41,7 +34,7 @@ TITLES = {
 
 @dataclass(frozen=True)
 class MethodGrid:
-    """Pictures of the first people under the first prompts.
+    """Pictures of the first people, none chosen, under the first prompts.
 
     Attributes:
         methods: M of them, in the evaluation's order.
@@ -62,34 +55,32 @@ def read_grid(folder: Path, people: int, prompts: int) -> MethodGrid:
     """Reads the first people's pictures.
 
     Args:
-        folder: what the evaluation kept.
+        folder: a ``Gallery``.
         people: how many at most.
         prompts: of each, how many at most.
 
     Raises:
-        BadFile: if the index is missing or damaged, or lists no picture.
-        BadImage: if a picture is missing or damaged.
+        BadFile: if the index or a picture is missing, the index is damaged, or nobody was kept.
+        BadParameter: for a key or value of the index that is not allowed.
+        BadImage: if a picture is damaged.
     """
-    place = folder / "index.json"
-    index = read_json(place)
-    try:
-        scenes: dict[str, list[tuple[str, dict[str, str]]]] = {}
-        for scene in index["scenes"]:
-            scenes.setdefault(str(scene["person"]), []).append((str(scene["prompt"]), dict(scene["pictures"])))
-        chosen = {identity: scenes[identity][:prompts] for identity in list(scenes)[:people]}
-        methods = list(next(iter(chosen.values()))[0][1])
-        files = [[[own[method] for method in methods] for _, own in shown] for shown in chosen.values()]
-        references = [str(index["people"][identity]["reference"]) for identity in chosen]
-        strengths = {str(name): float(value) for name, value in index["strength"].items()}
-    except (KeyError, TypeError, ValueError, AttributeError, StopIteration) as error:
-        raise BadFile(f"{place}: lists no pictures of methods ({error!r}); run `difflora stage evaluate`") from error
+    gallery = Gallery.open(folder)
+    first = [identity for identity, person in gallery.index.people.items() if not person.chosen]
+    chosen = [identity for identity in first if gallery.scenes_of(identity)][:people]
+    if not chosen:
+        raise BadFile(f"{folder}: keeps pictures of nobody; set evaluate.store_pictures.people and evaluate again")
+    scenes = [gallery.scenes_of(identity)[:prompts] for identity in chosen]
+    everywhere = set.intersection(*(set(scene.pictures) for own in scenes for scene in own))
+    methods = [method for method in scenes[0][0].pictures if method in everywhere]
+    files = [[[gallery.path(scene.pictures[method]) for method in methods] for scene in own] for own in scenes]
     pictures = [
-        torch.stack([torch.stack([_load(folder / file) for file in row]) for row in rows]) for rows in files
+        torch.stack([torch.stack([_load(file) for file in row]) for row in rows]) for rows in files
     ]  # (K, M, 3, H, W) each
     height, width = pictures[0].shape[-2:]
-    shown = torch.cat([as_tensor(read_picture(folder / file), (height, width)) for file in references])
-    said = [[prompt for prompt, _ in own] for own in chosen.values()]
-    return MethodGrid(methods, strengths, shown, said, pictures)
+    references = [gallery.path(gallery.index.people[identity].reference) for identity in chosen]
+    shown = torch.cat([as_tensor(read_picture(file), (height, width)) for file in references])
+    said = [[scene.prompt for scene in own] for own in scenes]
+    return MethodGrid(methods, gallery.index.strength, shown, said, pictures)
 
 
 def draw_grid(grid: MethodGrid) -> Drawing:
