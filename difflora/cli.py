@@ -17,7 +17,8 @@ from difflora.inference.commands import compare, generate, personalize
 from difflora.lora_commands import lora
 from difflora.plan.commands import plan
 from difflora.stages.ablations.commands import ablate
-from difflora.stages.commands import doctor, figures, report, stage
+from difflora.stages.commands import doctor, report, stage
+from difflora.stages.figure_commands import figures
 from difflora.stages.preset_commands import preset
 from difflora.stages.registry_commands import registry
 from difflora.stages.weights_commands import weights
@@ -33,11 +34,12 @@ app = typer.Typer(
     add_completion=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for command in (personalize, generate, compare, stage, figures, report, ablate, doctor, plan):
+for command in (personalize, generate, compare, stage, report, ablate, doctor, plan):
     app.command()(command)
 app.add_typer(identities, name="identities")
 app.add_typer(corpus, name="corpus")
 app.add_typer(lora, name="lora")
+app.add_typer(figures, name="figures")
 app.add_typer(registry, name="registry")
 app.add_typer(study, name="study")
 app.add_typer(preset, name="preset")

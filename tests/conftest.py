@@ -75,6 +75,13 @@ def chain_values(chain_base: Path) -> dict[str, Any]:
         "agreement_options": {"assets": str(assets)},
         "regression": {"components": 3, "mlp_epochs": 2},
         "sheet_people": 1,
+        "figures": {
+            "autoencoders": {"ranks": [2], "size": 16, "pictures": 12, "channels": [4], "steps": 3, "batch_size": 4},
+            "quartile_people": 2,
+            "quartile_prompts": 1,
+            "denoising_people": 1,
+            "denoising_pictures": 2,
+        },
     }
     values["register"]["num_inference_steps"] = 2
     return values

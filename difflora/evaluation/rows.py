@@ -18,6 +18,7 @@ from difflora.evaluation.settings import EvaluateSettings, RegressionSettings
 from difflora.evaluation.subjects import Subject
 from difflora.models import DiffLoRAPipeline, LoraAutoencoder
 from difflora.models.linear_path import principal_components
+from difflora.models.pipeline import StepCallback
 from difflora.seeds import noise_seed
 from difflora.training import ConditionFeatures
 from difflora.training.ridge import fit_ridge
@@ -111,10 +112,7 @@ def rows_of(
     Returns:
         Method -> (P, D) float32, all at strength 1, and seconds a person of the hypernetwork's parts.
     """
-    pictures = [picture for subject in subjects for picture in subject.references]
-    face, image = (
-        F.normalize(part.unflatten(0, (len(subjects), -1)).mean(1), dim=-1) for part in pipeline.embed(pictures)
-    )  # (P, Df), (P, Di)
+    face, image = embed_subjects(subjects, pipeline)  # (P, Df), (P, Di)
     teacher = corpus.rows([corpus.places[subject.identity] for subject in subjects])  # (P, D)
     rows: dict[str, Tensor] = {}
     seconds: dict[str, float] = {}
@@ -132,16 +130,44 @@ def rows_of(
                 with torch.no_grad():
                     rows[method] = lae.decode(lae.encode(teacher.to(lae.mean.device))).cpu()
             case "generated":
-                rows[method], seconds = _generated(subjects, pipeline, face, image, settings)
+                rows[method], seconds = generate_rows(subjects, pipeline, face, image, settings)
             case "teacher":
                 rows[method] = teacher
     return rows, seconds
 
 
-def _generated(
-    subjects: Sequence[Subject], pipeline: DiffLoRAPipeline, face: Tensor, image: Tensor, settings: EvaluateSettings
+def embed_subjects(subjects: Sequence[Subject], pipeline: DiffLoRAPipeline) -> tuple[Tensor, Tensor]:
+    """The mean features of each subject's references, unit vectors (P, Df) and (P, Di)."""
+    pictures = [picture for subject in subjects for picture in subject.references]
+    face, image = (
+        F.normalize(part.unflatten(0, (len(subjects), -1)).mean(1), dim=-1) for part in pipeline.embed(pictures)
+    )
+    return face, image
+
+
+def generate_rows(
+    subjects: Sequence[Subject],
+    pipeline: DiffLoRAPipeline,
+    face: Tensor,
+    image: Tensor,
+    settings: EvaluateSettings,
+    callback_on_step_end: StepCallback | None = None,
+    callback_on_step_end_tensor_inputs: Sequence[str] = ("latents",),
 ) -> tuple[Tensor, dict[str, float]]:
-    """The hypernetwork's LoRAs (P, D), each from noise of the person's own, and seconds a person of its parts."""
+    """The hypernetwork's LoRAs, each from noise of the person's own.
+
+    Args:
+        subjects: P people.
+        pipeline: the hypernetwork.
+        face: (P, Df) of ``embed_subjects``.
+        image: (P, Di) likewise.
+        settings: how it samples.
+        callback_on_step_end: follows the sampler; see ``DiffLoRAPipeline``.
+        callback_on_step_end_tensor_inputs: what it is told.
+
+    Returns:
+        (P, D) float32 at strength 1, and seconds a person of its parts.
+    """
     flat, seconds = pipeline.generate(
         face,
         image,
@@ -151,6 +177,8 @@ def _generated(
             torch.Generator().manual_seed(noise_seed(settings.seed, subject.identity, "lora")) for subject in subjects
         ],
         strength=1.0,
+        callback_on_step_end=callback_on_step_end,
+        callback_on_step_end_tensor_inputs=callback_on_step_end_tensor_inputs,
     )
     return flat, {key: value / len(subjects) for key, value in seconds.items()}
 

@@ -7,6 +7,7 @@ from typing import Any, Literal, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+from difflora.evaluation.figures.settings import FigureSettings
 from difflora.inference.painter import PictureSettings
 from difflora.models.noise import Sampler
 from difflora.prompts import PERSON
@@ -69,6 +70,7 @@ class EvaluateSettings(BaseModel):
     regression: RegressionSettings = RegressionSettings()
     sheet_people: int = Field(8, ge=0, description="people in the picture grid")
     store_pictures: StoredPictures = StoredPictures()
+    figures: FigureSettings = FigureSettings()
     seed: int = Field(0, ge=0, lt=2**31, description="of the pictures' noise and of sampling")
 
     @model_validator(mode="after")

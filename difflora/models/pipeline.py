@@ -9,10 +9,10 @@ from __future__ import annotations
 
 import hashlib
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, Self
+from typing import Any, ClassVar, Literal, Self
 
 import torch
 from diffusers import DiffusionPipeline
@@ -31,9 +31,12 @@ from difflora.models.encoder_files import load_encoders, save_encoders
 from difflora.models.lae import LoraAutoencoder
 from difflora.models.parts import check_parts, load_scheduler
 from difflora.models.portable import PortableConfig, load_model
-from difflora.models.sampling import check_steps, mean_feature, sample_latents
+from difflora.models.sampling import CALLBACK_TENSORS, check_steps, mean_feature, sample_latents
 
 SeveralFaces = Literal["largest", "error"]
+
+StepCallback = Callable[["DiffLoRAPipeline", int, int, dict[str, Tensor]], Mapping[str, Tensor]]
+"""As in diffusers: told the pipeline, a step's number, its timestep and tensors, it gives the tensors back."""
 
 
 @dataclass
@@ -71,6 +74,7 @@ class DiffLoRAPipeline(PortableConfig, DiffusionPipeline):
     """
 
     model_cpu_offload_seq = "transformer->lae"
+    _callback_tensor_inputs: ClassVar[list[str]] = list(CALLBACK_TENSORS)
 
     def __init__(
         self,
@@ -193,6 +197,8 @@ class DiffLoRAPipeline(PortableConfig, DiffusionPipeline):
         guidance_scale: float | None = None,
         generator: torch.Generator | Sequence[torch.Generator],
         strength: float | None = None,
+        callback_on_step_end: StepCallback | None = None,
+        callback_on_step_end_tensor_inputs: Sequence[str] = ("latents",),
     ) -> tuple[Tensor, dict[str, float]]:
         """Flat LoRAs of P people from their features; see ``__call__`` for the rest.
 
@@ -203,10 +209,13 @@ class DiffLoRAPipeline(PortableConfig, DiffusionPipeline):
             guidance_scale: None for the model's default.
             generator: one, or one for each person.
             strength: None for the model's default.
+            callback_on_step_end: see ``__call__``.
+            callback_on_step_end_tensor_inputs: see ``__call__``.
 
         Returns:
             (P, D) float32 on the CPU, and seconds of ``sample`` and ``decode``.
         """
+        told = callback_on_step_end
         steps = int(self._or_default("num_inference_steps", num_inference_steps))
         check_steps(self.scheduler, steps)
         started = time.perf_counter()
@@ -220,6 +229,8 @@ class DiffLoRAPipeline(PortableConfig, DiffusionPipeline):
                 guidance_scale=self._or_default("guidance_scale", guidance_scale),
                 generator=generator,
                 on_step=bar.update,
+                on_step_end=None if told is None else lambda step, timestep, seen: told(self, step, timestep, seen),
+                on_step_end_tensors=callback_on_step_end_tensor_inputs,
             )
         self._wait()
         sampled = time.perf_counter()
@@ -238,6 +249,8 @@ class DiffLoRAPipeline(PortableConfig, DiffusionPipeline):
         scale: float | None = None,
         *,
         several_faces: SeveralFaces = "largest",
+        callback_on_step_end: StepCallback | None = None,
+        callback_on_step_end_tensor_inputs: Sequence[str] = ("latents",),
     ) -> DiffLoRAOutput:
         """Makes the LoRA of the person in a picture.
 
@@ -250,6 +263,10 @@ class DiffLoRAPipeline(PortableConfig, DiffusionPipeline):
             strength: S of ``mean + S (V - mean)`` (see ``LoraAutoencoder.decode``); None for the model's default.
             scale: how strongly whoever merges the LoRA is advised to apply it; None for the model's default.
             several_faces: ``largest`` takes the largest face of a picture, ``error`` refuses several.
+            callback_on_step_end: called as ``callback(pipe, step, timestep, tensors)`` after each step of the sampler;
+                gives the tensors back, and its ``latents`` take the place of the sampler's.
+            callback_on_step_end_tensor_inputs: what it is told: ``latents`` (x_t after the step, (1, Z)) and
+                ``pred_original_sample`` (x0 as it was predicted in the step).
 
         Returns:
             The LoRA, and the seconds of each part.
@@ -274,7 +291,14 @@ class DiffLoRAPipeline(PortableConfig, DiffusionPipeline):
             "guidance_scale": self._or_default("guidance_scale", guidance_scale),
             "strength": self._or_default("strength", strength),
         }
-        flat, seconds = self.generate(face, features, generator=generator, **choice)
+        flat, seconds = self.generate(
+            face,
+            features,
+            generator=generator,
+            callback_on_step_end=callback_on_step_end,
+            callback_on_step_end_tensor_inputs=callback_on_step_end_tensor_inputs,
+            **choice,
+        )
         seconds = {"encode": encoded, **seconds}
         seconds["total"] = sum(seconds.values())
         provenance = {

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -11,7 +11,13 @@ from torch import Tensor
 
 from difflora.errors import BadParameter
 from difflora.models.dit import LoraTransformer
-from difflora.models.noise import check_scheduler, draw_noise
+from difflora.models.noise import check_scheduler, draw_noise, to_x0
+
+CALLBACK_TENSORS = ("latents", "pred_original_sample")
+"""What a callback may see of a step: x_t after it, and x0 as the model predicted it there, (P, Z) each."""
+
+OnStepEnd = Callable[[int, int, dict[str, Tensor]], Mapping[str, Tensor]]
+"""Told a step's number from 0, its timestep and tensors; gives them back, ``latents`` changed or not."""
 
 
 def mean_feature(features: Tensor) -> Tensor:
@@ -68,6 +74,8 @@ def sample_latents(
     guidance_scale: float = 1.0,
     generator: torch.Generator | Sequence[torch.Generator],
     on_step: Callable[[], object] | None = None,
+    on_step_end: OnStepEnd | None = None,
+    on_step_end_tensors: Sequence[str] = ("latents",),
 ) -> Tensor:
     """Draws a latent for each of P people.
 
@@ -80,14 +88,18 @@ def sample_latents(
         guidance_scale: 1 for none.
         generator: draws the noise; with one for each person, a latent depends on nobody else.
         on_step: called after each step.
+        on_step_end: told each step's tensors; the ``latents`` that it gives back take the place of the sampler's.
+        on_step_end_tensors: which of ``CALLBACK_TENSORS`` it is told.
 
     Returns:
         (P, Z) float32, on the transformer's device.
 
     Raises:
-        BadParameter: if a number is out of range, or the scheduler would clip latents.
+        BadParameter: if a number is out of range, the scheduler would clip latents, or there is no such tensor.
     """
     check_steps(scheduler, num_inference_steps)
+    if unknown := [name for name in on_step_end_tensors if name not in CALLBACK_TENSORS]:
+        raise BadParameter(f"a callback is told nothing called {unknown[0]!r}: there are {', '.join(CALLBACK_TENSORS)}")
     if not guidance_scale >= 0:
         raise BadParameter(f"guidance_scale is {guidance_scale}: give 0 or more, 1 for none")
     check_scheduler(scheduler)
@@ -99,10 +111,17 @@ def sample_latents(
     else:
         raise BadParameter(f"{len(generator)} generators for {len(face)} people: give one, or one for each")
     scheduler.set_timesteps(num_inference_steps)
-    for timestep in scheduler.timesteps.tolist():
+    for number, timestep in enumerate(scheduler.timesteps.tolist()):
         timesteps = torch.full((len(face),), timestep, device=device)  # (P,)
-        prediction = guided(transformer, latents, timesteps, face, image, guidance_scale)  # (P, Z)
-        latents = scheduler.step(prediction, timestep, latents).prev_sample  # (P, Z)
+        noisy = latents
+        prediction = guided(transformer, noisy, timesteps, face, image, guidance_scale)  # (P, Z)
+        latents = scheduler.step(prediction, timestep, noisy).prev_sample  # (P, Z)
+        if on_step_end is not None:
+            told = {"latents": latents}
+            if "pred_original_sample" in on_step_end_tensors:
+                told["pred_original_sample"] = to_x0(scheduler, prediction, noisy, timesteps)  # (P, Z)
+            given = on_step_end(number, timestep, {name: told[name] for name in on_step_end_tensors})
+            latents = given.get("latents", latents)
         if on_step is not None:
             on_step()
     drawn: Tensor = latents

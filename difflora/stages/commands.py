@@ -67,9 +67,9 @@ def figures(
         "reports/evaluation.json"
     ),
 ) -> None:
-    """Show the evaluation's figures: every method on people whom no model has seen.
+    """Show the evaluation's figures as a table: every method on people whom no model has seen.
 
-    Example: difflora figures reports/evaluation.json
+    Example: difflora figures show reports/evaluation.json
     """
     from rich.console import Console
 

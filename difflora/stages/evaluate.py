@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 
+from difflora.encoders.faces import InsightFaceEncoder
 from difflora.errors import DiffLoRAError
 from difflora.evaluation.agreement import load_agreement
 from difflora.evaluation.gallery import keep_pictures
@@ -54,6 +55,31 @@ def run(workspace: Workspace, tracker: Tracker = SILENT) -> None:
     tracker.artifact(*(workspace.report(name) for name in _LEFT))
 
 
+def open_pipeline(workspace: Workspace, faces: InsightFaceEncoder, model: Path | None = None) -> DiffLoRAPipeline:
+    """A hypernetwork with the workspace's encoders and sampler, without a bar of its own.
+
+    Args:
+        workspace: of the chain.
+        faces: the face pack.
+        model: a pipeline's folder; None for the output of ``dit``.
+
+    Raises:
+        BadFile: if it was not made yet, or is damaged.
+        BadParameter: if its parts do not fit together.
+    """
+    params = workspace.params
+    pipeline = DiffLoRAPipeline.from_pretrained(
+        model or workspace.there(workspace.dit, "dit"),
+        face_encoder=faces,
+        image_encoder=workspace.open_images(),
+        device=params.models.device,
+    )
+    pipeline.set_progress_bar_config(disable=True)
+    if (sampler := params.evaluate.sampler) != "ddim":
+        pipeline.scheduler = make_scheduler(params.dit.noise, params.dit.model.prediction_type, sampler)
+    return pipeline
+
+
 def measure(workspace: Workspace, model: Path | None = None) -> tuple[Ladder, dict[str, Any]]:
     """Measures any hypernetwork on the workspace's people, prompts and seeds; gives the ladder and its figures.
 
@@ -67,15 +93,7 @@ def measure(workspace: Workspace, model: Path | None = None) -> tuple[Ladder, di
     """
     params, corpus, people = workspace.params, workspace.open_corpus(), workspace.open_people()
     chosen, faces = params.evaluate, workspace.open_faces()
-    pipeline = DiffLoRAPipeline.from_pretrained(
-        model or workspace.there(workspace.dit, "dit"),
-        face_encoder=faces,
-        image_encoder=workspace.open_images(),
-        device=params.models.device,
-    )
-    pipeline.set_progress_bar_config(disable=True)
-    if chosen.sampler != "ddim":
-        pipeline.scheduler = make_scheduler(params.dit.noise, params.dit.model.prediction_type, chosen.sampler)
+    pipeline = open_pipeline(workspace, faces, model)
     rows = LoraRows(corpus, "train", canonical_form=params.lae.canonical_form)
     ladder = climb(
         workspace.open_base(),

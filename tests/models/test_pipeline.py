@@ -95,6 +95,21 @@ def _png(picture: Image.Image) -> bytes:
     return file.getvalue()
 
 
+def test_a_callback_follows_the_denoising_as_in_diffusers(pipe: DiffLoRAPipeline, people: list[Image.Image]) -> None:
+    seen: list[tuple[int, torch.Tensor]] = []
+
+    def watch(told: Any, step: int, timestep: int, tensors: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+        assert told is pipe
+        seen.append((step, tensors["latents"]))
+        return tensors
+
+    made = pipe(people[0], generator=_seed(3), callback_on_step_end=watch).lora
+    assert [step for step, _ in seen] == [0, 1, 2, 3]
+    with torch.no_grad():
+        assert torch.equal(pipe.lae.decode(seen[-1][1], 1.25)[0], made.flat)
+    assert torch.equal(pipe(people[0], generator=_seed(3)).lora.flat, made.flat)
+
+
 def test_a_picture_becomes_a_lora_with_its_provenance(
     pipe: DiffLoRAPipeline, people: list[Image.Image], tmp_path: Path
 ) -> None:

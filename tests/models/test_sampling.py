@@ -87,6 +87,39 @@ def test_steps_go_from_the_last_level_down() -> None:
     assert len(told) == 4
 
 
+@pytest.mark.parametrize("sampler", ["ddim", "dpm++"])
+@pytest.mark.parametrize("kind", ["sample", "v_prediction"])
+def test_a_callback_sees_each_step_and_what_was_predicted_there(sampler: Any, kind: Any) -> None:
+    scheduler, seen = make_scheduler(NOISE, kind, sampler), []
+    model = _Known(lambda latents, _: 0.5 * latents)
+
+    def watch(step: int, timestep: int, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+        seen.append((step, timestep, dict(tensors)))
+        return tensors
+
+    wanted = ("latents", "pred_original_sample")
+    made = _sample(model, scheduler, 4, on_step_end=watch, on_step_end_tensors=wanted)
+    assert [(step, timestep) for step, timestep, _ in seen] == [(0, 999), (1, 749), (2, 499), (3, 249)]
+    assert torch.equal(seen[-1][2]["latents"], made)
+    torch.testing.assert_close(seen[-1][2]["pred_original_sample"], made, atol=1e-5, rtol=1e-5)
+    before = seen[1][2]["latents"]  # what the third step starts from
+    level = scheduler.alphas_cumprod[499]
+    x0 = 0.5 * before if kind == "sample" else level.sqrt() * before - (1 - level).sqrt() * 0.5 * before
+    torch.testing.assert_close(seen[2][2]["pred_original_sample"], x0)
+
+
+def test_what_a_callback_gives_back_is_gone_on_from() -> None:
+    model = _Known(lambda latents, _: latents)
+
+    def stop(step: int, timestep: int, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+        return {"latents": 0 * tensors["latents"]}
+
+    made = _sample(model, make_scheduler(NOISE, "sample"), 3, on_step_end=stop)
+    assert torch.equal(made, torch.zeros(3, 4))
+    plain = _sample(model, make_scheduler(NOISE, "sample"), 3)
+    assert torch.equal(_sample(model, make_scheduler(NOISE, "sample"), 3, on_step_end=lambda *_: {}), plain)
+
+
 @torch.no_grad()
 def test_guidance_goes_from_null_through_conditional(make_dit: Callable[..., Any]) -> None:
     transformer = make_dit(linear_skip=True)
@@ -120,6 +153,7 @@ def test_with_a_generator_each_a_latent_depends_on_nobody_else() -> None:
         ({"steps": 5, "guidance_scale": -1.0}, "guidance_scale is -1"),
         ({"steps": 5, "guidance_scale": float("nan")}, "guidance_scale is nan"),
         ({"steps": 5, "generator": [torch.Generator()]}, "1 generators for 3 people"),
+        ({"steps": 5, "on_step_end_tensors": ["noise"]}, "nothing called 'noise': there are latents, pred_original"),
     ],
 )
 def test_numbers_out_of_range(options: dict[str, Any], words: str) -> None:

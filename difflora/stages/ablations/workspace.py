@@ -139,7 +139,8 @@ class AblationWorkspace(Workspace):
         dit = {"of": lae, "models": values["models"], "dit": values["dit"]}
         if self.same_dit:
             dit["weights"] = _weights(self.there(self.dit, "dit"))
-        return {"corpus": corpus, "lae": lae, "dit": dit, "evaluate": {"of": dit, "evaluate": values["evaluate"]}}
+        evaluate = {key: value for key, value in values["evaluate"].items() if key != "figures"}  # drawn afterwards
+        return {"corpus": corpus, "lae": lae, "dit": dit, "evaluate": {"of": dit, "evaluate": evaluate}}
 
     @cached_property
     def _digests(self) -> dict[str, str]:
