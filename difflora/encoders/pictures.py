@@ -26,7 +26,8 @@ def to_rgb(picture: Picture, name: str = "the picture") -> np.ndarray[Any, np.dt
     """A picture as an array.
 
     Args:
-        picture: a PIL image of any mode (turned upright by its EXIF data), or (H, W, 3) uint8 in RGB.
+        picture: a PIL image of any mode, or (H, W, 3) uint8 in RGB. A PIL image is turned upright by its EXIF data;
+            16 bits become 8, and what is transparent becomes white.
         name: what to call it in errors.
 
     Returns:
@@ -36,7 +37,7 @@ def to_rgb(picture: Picture, name: str = "the picture") -> np.ndarray[Any, np.dt
         BadImage: if it is something else, is smaller than 16 pixels, or is over eight times as long as wide.
     """
     if isinstance(picture, Image.Image):
-        picture = np.asarray(ImageOps.exif_transpose(picture).convert("RGB"))
+        picture = np.asarray(_opaque(ImageOps.exif_transpose(picture)))
     if not isinstance(picture, np.ndarray) or picture.dtype != np.uint8 or picture.ndim != 3 or picture.shape[2] != 3:
         what = f"{picture.dtype} {picture.shape}" if isinstance(picture, np.ndarray) else type(picture).__name__
         raise BadImage(f"{name} is {what}; give a PIL image or a uint8 array of shape (height, width, 3)")
@@ -56,11 +57,11 @@ def read_picture(source: PictureSource, name: str | None = None) -> Image.Image:
         name: what to call it in errors; None for the path.
 
     Returns:
-        The decoded picture.
+        The decoded picture; the first one of a JPEG that holds several, as telephones write them.
 
     Raises:
-        BadImage: if it is missing, damaged, of another format, too large (Pillow's limit against decompression
-            bombs), smaller than 16 pixels, or over eight times as long as wide.
+        BadImage: if it is missing, damaged, of another format, animated, too large (Pillow's limit against
+            decompression bombs), smaller than 16 pixels, or over eight times as long as wide.
     """
     if isinstance(source, Image.Image):
         return Image.fromarray(to_rgb(source, name or "the picture"))
@@ -70,6 +71,8 @@ def read_picture(source: PictureSource, name: str | None = None) -> Image.Image:
             warnings.simplefilter("error", Image.DecompressionBombWarning)
             file = io.BytesIO(source) if isinstance(source, bytes) else Path(source)
             with Image.open(file, formats=_FORMATS) as picture:
+                if picture.format in ("PNG", "WEBP") and getattr(picture, "n_frames", 1) > 1:
+                    raise BadImage(f"{label}: is animated ({picture.n_frames} frames); give one frame of it")
                 picture.load()
                 return Image.fromarray(to_rgb(picture, label))
     except FileNotFoundError as error:
@@ -78,3 +81,15 @@ def read_picture(source: PictureSource, name: str | None = None) -> Image.Image:
         raise BadImage(f"{label}: has too many pixels ({error}); make it smaller") from error
     except (OSError, ValueError, SyntaxError) as error:
         raise BadImage(f"{label}: not a whole JPEG, PNG or WebP picture ({error}); give another file") from error
+
+
+def _opaque(picture: Image.Image) -> Image.Image:
+    """Any mode as RGB: Pillow itself would clip 16 bits to white, and show what lies under transparent pixels."""
+    if picture.mode.startswith("I"):
+        depth = np.asarray(picture).astype(np.int64) >> 8  # (H, W), of a 16-bit PNG
+        return Image.fromarray(depth.clip(0, 255).astype(np.uint8)).convert("RGB")
+    if picture.has_transparency_data:
+        layer = picture.convert("RGBA")
+        white = Image.new("RGBA", layer.size, "white")
+        return Image.alpha_composite(white, layer).convert("RGB")
+    return picture.convert("RGB")
