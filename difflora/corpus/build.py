@@ -204,7 +204,8 @@ def _train_batch(
         line = people.line(identity)
         loss = float(trained.final_loss[place])
         flat, images = trained.flat[place], len(encoded[place])
-        rows.append(NewRow(identity, line["split"], line["class_word"], flat, settings.seed, images, loss))
+        consent = line.get("consent")
+        rows.append(NewRow(identity, line["split"], line["class_word"], flat, settings.seed, images, loss, consent))
     return TrainedBatch(rows, failed)
 
 

@@ -11,13 +11,13 @@ import fcntl
 import hashlib
 import json
 import os
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
 from difflora.errors import BadFile, DiffLoRAError
-from difflora.files import write_json
+from difflora.files import write_atomic, write_json
 from difflora.folders import read_json
 
 Record = dict[str, Any]
@@ -111,6 +111,8 @@ class LineWriter:
         self._path, self._file = path, path.open("ab")
         try:
             fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            if os.fstat(self._file.fileno()).st_ino != path.stat().st_ino:
+                raise OSError("it was replaced meanwhile")
         except OSError as error:
             self._file.close()
             raise DiffLoRAError(f"{path}: another build writes this file; wait for it, or stop it") from error
@@ -129,6 +131,22 @@ class LineWriter:
         self._file.flush()
         os.fsync(self._file.fileno())
         self.records += records
+
+    def rewrite(self, change: Callable[[Record], Record]) -> None:
+        """Replaces lines by others, and seals the file; the writer is of no use afterwards.
+
+        A kill leaves the old lines or the new ones, and at worst no seal; calling it again mends that.
+
+        Args:
+            change: a line as it is to be.
+        """
+        new = [change(record) for record in self.records]
+        if new != self.records:
+            _seal_path(self._path).unlink(missing_ok=True)
+            self.records = new
+            write_atomic(self._path, b"".join(map(encode_line, new)))
+        if not _seal_path(self._path).exists():
+            self.seal()
 
     def seal(self) -> None:
         """Says that the file is whole as it is now."""

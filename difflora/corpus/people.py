@@ -20,6 +20,7 @@ import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
+from difflora.corpus.forgotten import Roster, is_tombstone
 from difflora.corpus.header import begin, read_header, settings_digest, sweep
 from difflora.corpus.lines import LineWriter, Record, read_lines
 from difflora.corpus.splits import Split, SplitSettings, split_of
@@ -27,6 +28,9 @@ from difflora.errors import BadFile, BadParameter
 from difflora.files import save_safetensors, sha256_file
 
 KIND = "folder of people"
+LIST, FILES = "people.jsonl", "people"
+SEEN = "seen"
+"""Folder of what an unfinished build saw in photographs; gone once it is done."""
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 
 
@@ -60,6 +64,9 @@ class PeopleFolder:
     Args:
         folder: what ``PeopleWriter`` wrote.
 
+    Attributes:
+        skipped: id -> the line of whoever was passed over; ``skipped`` says why.
+
     Raises:
         BadFile: if it is missing, or its header or lines are damaged.
     """
@@ -67,8 +74,9 @@ class PeopleFolder:
     def __init__(self, folder: str | Path) -> None:
         self.folder = Path(folder)
         self.settings = read_header(self.folder / "people.json", KIND)
-        lines = read_lines(self.folder / "people.jsonl")
+        lines = [line for line in read_lines(self.folder / LIST) if not is_tombstone(line)]
         self._lines = {str(line["identity"]): line for line in lines if "skipped" not in line}
+        self.skipped = {str(line["identity"]): line for line in lines if "skipped" in line}
 
     @property
     def digest(self) -> str:
@@ -105,7 +113,7 @@ class PeopleFolder:
             BadFile: if the file is missing or not as it was written.
         """
         line = self.line(identity)
-        path = self.folder / "people" / f"{identity}.safetensors"
+        path = self.folder / FILES / f"{identity}.safetensors"
         if not path.is_file():
             raise BadFile(f"{path}: no such file, though {identity} is listed; restore it")
         if sha256_file(path) != line["sha256"]:
@@ -130,7 +138,7 @@ class PeopleWriter:
         splits: how people are split.
 
     Attributes:
-        done: ids of everyone who is there, or was skipped.
+        done: everyone who is there, was skipped, or was forgotten.
 
     Raises:
         BadParameter: if the folder was begun with other settings; the key is named.
@@ -141,9 +149,9 @@ class PeopleWriter:
     def __init__(self, folder: str | Path, settings: dict[str, Any], splits: SplitSettings) -> None:
         self.folder, self._splits = Path(folder), splits
         begin(self.folder / "people.json", KIND, {**settings, "splits": splits.model_dump()})
-        self._lines = LineWriter(self.folder / "people.jsonl")
-        sweep(self.folder, self.folder / "people")
-        self.done = {str(line["identity"]) for line in self._lines.records}
+        self._lines = LineWriter(self.folder / LIST)
+        sweep(self.folder, self.folder / FILES)
+        self.done = Roster(self._lines.records)
 
     def add(self, person: Person, **facts: Any) -> None:
         """Writes a person's file, then the line that lists it.
@@ -153,10 +161,10 @@ class PeopleWriter:
             **facts: plain values for the line.
 
         Raises:
-            BadParameter: for an id that is no file name, or is there already.
+            BadParameter: for an id that is no file name, is there already, or was forgotten.
         """
         self._check(person.identity)
-        path = self.folder / "people" / f"{person.identity}.safetensors"
+        path = self.folder / FILES / f"{person.identity}.safetensors"
         tensors = {"images": person.images, "references": person.references, **person.embeddings}
         words = {"captions": person.captions, "reference_captions": person.reference_captions}
         save_safetensors(path, tensors, {"person": json.dumps(words)})
@@ -170,10 +178,16 @@ class PeopleWriter:
         }
         self._append(line | facts)
 
-    def skip(self, identity: str, reason: str) -> None:
-        """Lists a person as unusable, so that no later call tries again."""
+    def skip(self, identity: str, reason: str, **facts: Any) -> None:
+        """Lists a person as unusable, so that no later call tries again.
+
+        Args:
+            identity: the person's id.
+            reason: why.
+            **facts: plain values for the line; ``same_as`` is the id of who this person is as well.
+        """
         self._check(identity)
-        self._append({"identity": identity, "skipped": reason})
+        self._append({"identity": identity, "skipped": reason} | facts)
 
     def _append(self, line: Record) -> None:
         self._lines.append([line])
@@ -183,6 +197,10 @@ class PeopleWriter:
         if not _NAME.fullmatch(identity):
             raise BadParameter(
                 f"{identity!r} is no id: give letters, digits, dots, dashes and underscores, at most 100"
+            )
+        if self.done.forgot(identity):
+            raise BadParameter(
+                f"{self.folder}: {identity} was forgotten and does not come back; take them from the source"
             )
         if identity in self.done:
             raise BadParameter(f"{self.folder}: has {identity} already")

@@ -12,6 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from difflora.corpus.forgotten import is_tombstone
 from difflora.corpus.header import read_header, settings_digest
 from difflora.corpus.lines import read_lines
 from difflora.corpus.shards import ShardFormat, row_sha256
@@ -38,6 +39,7 @@ class Entry:
         settings: sha256 of all settings of the corpus.
         images: pictures that the LoRA learnt from.
         loss: the teacher's: mean training loss over the last quarter of the steps.
+        consent: the person's record: source, licence and date; None where the people have none.
     """
 
     identity: str
@@ -50,10 +52,11 @@ class Entry:
     settings: str
     images: int
     loss: float
+    consent: dict[str, Any] | None = None
 
     def to_json(self) -> dict[str, Any]:
-        """As plain values."""
-        return asdict(self)
+        """As plain values; without a record there is no key for it."""
+        return {key: value for key, value in asdict(self).items() if key != "consent" or value is not None}
 
 
 class Corpus:
@@ -91,6 +94,8 @@ class Corpus:
     def _read_index(self) -> list[Entry]:
         path, entries = self.folder / INDEX, []
         for number, line in enumerate(read_lines(path)):
+            if is_tombstone(line):
+                continue
             try:
                 entry = Entry(**line)
             except TypeError as error:
@@ -182,7 +187,8 @@ class Corpus:
 
     def failures(self) -> dict[str, str]:
         """People whose training failed, and why."""
-        return {str(line["identity"]): str(line["failed"]) for line in read_lines(self.folder / FAILURES)}
+        lines = [line for line in read_lines(self.folder / FAILURES) if not is_tombstone(line)]
+        return {str(line["identity"]): str(line["failed"]) for line in lines}
 
 
 def open_format(folder: Path, settings: dict[str, Any]) -> tuple[LoraLayout, ShardFormat]:

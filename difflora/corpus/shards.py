@@ -9,6 +9,8 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import shutil
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -18,6 +20,7 @@ import torch
 from torch import Tensor
 
 from difflora.errors import BadFile
+from difflora.files import atomic_file
 
 _TYPES: dict[str, tuple[str, torch.dtype, Any]] = {
     "fp16": ("F16", torch.float16, np.dtype("<f2")),
@@ -91,6 +94,26 @@ class ShardFormat:
                         file.write(data)
                 file.flush()
                 os.fsync(file.fileno())
+
+    def erase(self, shard: int, rows: Sequence[int]) -> int:
+        """Fills some rows of a shard with zeros; the file is replaced whole, or left where they are zeros already.
+
+        Returns:
+            How many rows were no zeros.
+
+        Raises:
+            BadFile: if the shard is missing or damaged.
+        """
+        data = self.map(shard)
+        filled = [row for row in rows if data[row].any()]
+        if not filled:
+            return 0
+        with self.path(shard).open("rb") as old, atomic_file(self.path(shard)) as new:
+            shutil.copyfileobj(old, new, 2**24)
+            for row in filled:
+                new.seek(len(self.header) + row * self.row_bytes)
+                new.write(bytes(self.row_bytes))
+        return len(filled)
 
     def _create(self, path: Path) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)

@@ -16,6 +16,7 @@ from typing import Any, Literal, Self
 
 from torch import Tensor
 
+from difflora.corpus.forgotten import Roster, is_tombstone
 from difflora.corpus.header import begin, settings_digest, sweep
 from difflora.corpus.lines import LineWriter
 from difflora.corpus.reader import FAILURES, HEADER, INDEX, KIND, SHARDS, Entry, open_format
@@ -37,6 +38,7 @@ class NewRow:
         seed: of its training.
         images: pictures it learnt from.
         loss: its training's last.
+        consent: the person's record, where there is one.
     """
 
     identity: str
@@ -46,6 +48,7 @@ class NewRow:
     seed: int
     images: int
     loss: float
+    consent: dict[str, Any] | None = None
 
 
 class CorpusWriter:
@@ -59,7 +62,7 @@ class CorpusWriter:
         rows_per_shard: rows of a file.
 
     Attributes:
-        done: ids of everyone with a row or a failure.
+        done: everyone with a row or a failure, and everyone who was forgotten.
 
     Raises:
         BadParameter: if the folder was begun with other settings; the key is named.
@@ -87,13 +90,13 @@ class CorpusWriter:
             self._index = opened.enter_context(LineWriter(self.folder / INDEX))
             self._failures = opened.enter_context(LineWriter(self.folder / FAILURES))
             sweep(self.folder, self.folder / SHARDS)
-            if len(self):
-                self._format.check((len(self) - 1) // rows_per_shard)
+            if self._index.records:
+                self._format.check((len(self._index.records) - 1) // rows_per_shard)
             self._files = opened.pop_all()
-        self.done = {str(line["identity"]) for line in self._index.records + self._failures.records}
+        self.done = Roster(self._index.records + self._failures.records)
 
     def __len__(self) -> int:
-        return len(self._index.records)
+        return sum(not is_tombstone(line) for line in self._index.records)
 
     def append(self, rows: Sequence[NewRow]) -> list[str]:
         """Writes rows, then the lines that list them.
@@ -102,11 +105,13 @@ class CorpusWriter:
             Ids of rows that are not finite in the disk's type; they are left out.
 
         Raises:
-            BadParameter: if a person is there already, or a row has another size.
+            BadParameter: if a person is there already or was forgotten, or a row has another size.
         """
-        first, data, unfit = len(self), [], []
+        first, data, unfit = len(self._index.records), [], []
         entries: list[Entry] = []
         for new in rows:
+            if self.done.forgot(new.identity):
+                raise BadParameter(f"{self.folder}: {new.identity} was forgotten and gets no LoRA")
             if new.identity in self.done or new.identity in {entry.identity for entry in entries}:
                 raise BadParameter(f"{self.folder}: has {new.identity} already; a row is never replaced")
             if new.flat.shape != (self._format.size,):
@@ -116,14 +121,26 @@ class CorpusWriter:
                 continue
             data.append(self._format.encode(new.flat))
             shard, row = divmod(first + len(entries), self._format.rows)
-            sha256, images, loss = row_sha256(data[-1]), new.images, new.loss
             entries.append(
-                Entry(new.identity, new.split, new.class_word, shard, row, sha256, new.seed, self._digest, images, loss)
+                Entry(
+                    new.identity,
+                    new.split,
+                    new.class_word,
+                    shard,
+                    row,
+                    row_sha256(data[-1]),
+                    new.seed,
+                    self._digest,
+                    new.images,
+                    new.loss,
+                    new.consent,
+                )
             )
         if entries:
             self._format.write(first, data)
             self._index.append([entry.to_json() for entry in entries])
-            self.done.update(entry.identity for entry in entries)
+            for entry in entries:
+                self.done.add(entry.identity)
         return unfit
 
     def fail(self, identity: str, reason: str) -> None:

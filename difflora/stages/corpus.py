@@ -8,6 +8,7 @@ from collections.abc import Sequence
 
 from difflora.corpus.allocator import keep_freed_memory
 from difflora.corpus.build import batches_of, build_corpus, train_batches
+from difflora.corpus.forgotten import Roster
 from difflora.corpus.lines import read_lines
 from difflora.corpus.reader import FAILURES, INDEX, Corpus
 from difflora.corpus.stats import corpus_stats
@@ -52,9 +53,9 @@ def missing_batches(workspace: Workspace) -> list[int]:
     Raises:
         BadFile: if people or index are damaged, or there are no people yet.
     """
-    done = {str(line["identity"]) for name in (INDEX, FAILURES) for line in read_lines(workspace.corpus / name)}
+    done = Roster([line for name in (INDEX, FAILURES) for line in read_lines(workspace.corpus / name)])
     batches = _batches(workspace)
-    return [number for number, batch in enumerate(batches) if not done.issuperset(batch)]
+    return [number for number, batch in enumerate(batches) if not all(one in done for one in batch)]
 
 
 def train_some(workspace: Workspace, numbers: Sequence[int]) -> int:
