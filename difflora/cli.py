@@ -19,6 +19,7 @@ from difflora.plan.commands import plan
 from difflora.stages.ablations.commands import ablate
 from difflora.stages.commands import doctor, report, stage
 from difflora.stages.figure_commands import figures
+from difflora.stages.people_commands import people
 from difflora.stages.preset_commands import preset
 from difflora.stages.registry_commands import registry
 from difflora.stages.weights_commands import weights
@@ -37,6 +38,7 @@ app = typer.Typer(
 for command in (personalize, generate, compare, stage, report, ablate, doctor, plan):
     app.command()(command)
 app.add_typer(identities, name="identities")
+app.add_typer(people, name="people")
 app.add_typer(corpus, name="corpus")
 app.add_typer(lora, name="lora")
 app.add_typer(figures, name="figures")

@@ -21,11 +21,12 @@ _LINE = re.compile(r"^continue_from:.*$", re.MULTILINE)
 @task(name="look for people", cache_policy=NO_CACHE)
 def look(root: Path) -> tuple[list[str], dict[str, str]]:
     """Whoever of ``data/incoming`` is new, and why others are refused."""
+    from difflora.corpus.forgotten import Roster
     from difflora.corpus.lines import read_lines
     from difflora.identities.consent import new_people
 
-    listed = read_lines(root / "data" / "people" / "people.jsonl")
-    found, refused = new_people(root / "data" / "incoming", {str(line["identity"]) for line in listed})
+    there = Roster(read_lines(root / "data" / "people" / "people.jsonl"))
+    found, refused = new_people(root / "data" / "incoming", there)
     return sorted(found), refused
 
 

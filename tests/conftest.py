@@ -55,6 +55,7 @@ def chain_values(chain_base: Path) -> dict[str, Any]:
         "references": 3,
         "splits": {"validation": 0.2, "test": 0.3, "seed": 1},
     }
+    values["identities"]["screen"] = {"least_face": 16, "repeated": "keep"}
     values["corpus"]["dreambooth"] |= {"targets": ["attention"], "steps": 2, "batch_size": 2}
     values["corpus"]["people_at_once"] = 6
     values["lae"]["model"] |= {"strides": [4, 4], "channels": [4, 4], "width": 8, "heads": 2, "mlp_width": 8}

@@ -1,8 +1,8 @@
 """Taking people out of what only grows: their pictures, embeddings, lines, LoRAs and half-joined batches.
 
-Each function takes hashes of ids, leaves everybody else's bytes and places alone, and does nothing where nothing is left
-to do. A tombstone is written before the data go, so a kill leaves at worst data that no reader lists, and the next call
-takes them away.
+Each function takes hashes of ids, leaves everybody else's bytes and places alone, and does nothing where nothing is
+left to do. A tombstone is written before the data go, so a kill leaves at worst data that no reader lists, and the next
+call takes them away.
 """
 
 from __future__ import annotations

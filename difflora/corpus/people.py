@@ -199,9 +199,7 @@ class PeopleWriter:
                 f"{identity!r} is no id: give letters, digits, dots, dashes and underscores, at most 100"
             )
         if self.done.forgot(identity):
-            raise BadParameter(
-                f"{self.folder}: {identity} was forgotten and does not come back; take them from the source"
-            )
+            raise BadParameter(f"{self.folder}: {identity} was forgotten and does not come back")
         if identity in self.done:
             raise BadParameter(f"{self.folder}: has {identity} already")
 

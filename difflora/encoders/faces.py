@@ -161,8 +161,8 @@ class InsightFaceEncoder:
             pixels = to_rgb(picture, label)
             faces = self._detect(pixels)
             counts[i] = len(faces)
-            if strict and len(faces) != 1:
-                raise BadImage(f"{label}: {_fault(len(faces))}")
+            if strict:
+                one_face(faces, label)
             if faces:
                 crops.append(self._crop(pixels, faces[0]))
         found = counts > 0
@@ -171,7 +171,20 @@ class InsightFaceEncoder:
         return FaceEmbeddings(embeddings, found, counts)
 
 
-def _fault(count: int) -> str:
-    if count == 0:
-        return "no face found; give a clear picture of one person, face to the camera"
-    return f"{count} faces found; crop the picture to the one person who is meant"
+def one_face(faces: Sequence[Face], name: str, *, bystanders: float = 0.0) -> Face:
+    """The only face of a picture.
+
+    Args:
+        faces: the largest first.
+        name: what to call the picture in errors.
+        bystanders: other faces are let pass up to this part of the largest one's area.
+
+    Raises:
+        BadImage: if there is no face, or several.
+    """
+    if not faces:
+        raise BadImage(f"{name}: no face found; give a clear picture of one person, face to the camera")
+    count = sum(face is faces[0] or face.area > bystanders * faces[0].area for face in faces)
+    if count > 1:
+        raise BadImage(f"{name}: {count} faces found; crop the picture to the one person who is meant")
+    return faces[0]

@@ -71,8 +71,9 @@ def read_picture(source: PictureSource, name: str | None = None) -> Image.Image:
             warnings.simplefilter("error", Image.DecompressionBombWarning)
             file = io.BytesIO(source) if isinstance(source, bytes) else Path(source)
             with Image.open(file, formats=_FORMATS) as picture:
-                if picture.format in ("PNG", "WEBP") and getattr(picture, "n_frames", 1) > 1:
-                    raise BadImage(f"{label}: is animated ({picture.n_frames} frames); give one frame of it")
+                frames = getattr(picture, "n_frames", 1)
+                if frames > 1 and picture.format in ("PNG", "WEBP"):
+                    raise BadImage(f"{label}: is animated ({frames} frames); give one frame of it")
                 picture.load()
                 return Image.fromarray(to_rgb(picture, label))
     except FileNotFoundError as error:

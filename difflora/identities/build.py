@@ -4,20 +4,27 @@ from __future__ import annotations
 
 import hashlib
 import logging
-from collections.abc import Sequence
+import shutil
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import torch
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 from torch import Tensor
 from tqdm import tqdm
 
-from difflora.corpus.people import PeopleFolder, PeopleWriter, Person
+from difflora.corpus.people import SEEN, PeopleFolder, PeopleWriter, Person
 from difflora.corpus.splits import SplitSettings
 from difflora.encoders.faces import InsightFaceEncoder
-from difflora.errors import BadImage
+from difflora.errors import BadImage, BadParameter
 from difflora.identities.augment import AugmentSettings, augment
+from difflora.identities.consent import Consent
 from difflora.identities.filter import look, most_similar, pick
+from difflora.identities.known import known_people
+from difflora.identities.photographs.source import PhotographSource
+from difflora.identities.screen import ScreenedSource, screen
+from difflora.identities.screen_settings import ScreenSettings
 from difflora.identities.source import ImageSource
 
 logger = logging.getLogger(__name__)
@@ -71,7 +78,16 @@ def make_person(
     """
     seed = person_seed(identity, settings.seed)
     made = source.candidates(identity, settings.candidates, seed)
-    return choose_pictures(encoder, identity, made.images, made.captions, made.class_word, settings, seed)
+    return choose_pictures(
+        encoder,
+        identity,
+        made.images,
+        made.captions,
+        made.class_word,
+        settings,
+        seed,
+        fewer_will_do=isinstance(source, ScreenedSource) and len(made.images) < settings.candidates,
+    )
 
 
 def choose_pictures(
@@ -106,7 +122,14 @@ def choose_pictures(
     seen = look(encoder, candidates)
     keep = settings.keep
     if fewer_will_do:
-        keep = max(settings.references + 1, min(keep, int(seen.found.sum())))
+        least, there = settings.references + 1, int(seen.found.sum())
+        if there < least:
+            raise BadImage(
+                f"{identity}: {there} pictures show a face, but {least} are needed, {settings.references} to show and "
+                "one to learn from; add pictures, ask for fewer references, or take a source that makes pictures from "
+                "portraits"
+            )
+        keep = min(keep, there)
     kept, cosines = most_similar(seen.embeddings, seen.found, keep, identity)
     generator = torch.Generator().manual_seed(seed)
     order = torch.randperm(len(kept), generator=generator)
@@ -130,7 +153,9 @@ def build_people(
     count: int,
     *,
     pack: str = "",
+    screening: ScreenSettings | None = None,
     skip_unusable: bool = False,
+    forgotten: Callable[[str], bool] = lambda identity: False,
     progress: bool = True,
 ) -> PeopleFolder:
     """Makes ``count`` people, going on from those who are there.
@@ -142,22 +167,49 @@ def build_people(
         settings: how they are made.
         count: how many people, in the source's order.
         pack: what the face pack is called; people chosen by another one never join them.
-        skip_unusable: whether a person with too few faces is listed and passed over, instead of an error.
+        screening: what is asked of photographs, where the source begins with some, and what becomes of repeats;
+            None for the defaults.
+        skip_unusable: whether an unusable photograph, or a person with too few faces, is listed and passed over,
+            instead of an error.
+        forgotten: tells ids that are never to come back.
         progress: whether to show a bar with the time left.
 
     Returns:
         The folder, ready to read.
 
     Raises:
-        BadImage: if a person is unusable and ``skip_unusable`` is off; the person is named.
-        BadParameter: if the folder was begun with other settings, or the source has fewer people.
+        BadImage: if a person is unusable and ``skip_unusable`` is off, or people are repeated and that is refused; the
+            person or the files are named.
+        BadParameter: if the folder was begun with other settings, the source has fewer people, or it gives somebody
+            without a consent record.
         BadFile: if the folder is damaged.
     """
     ids = source.ids(count)
     whole = {**settings.model_dump(mode="json", exclude={"splits"}), "source": dict(source.settings), "pack": pack}
+    photographs = source if isinstance(source, PhotographSource) else None
     with PeopleWriter(folder, whole, settings.splits) as writer:
-        missing = [identity for identity in ids if identity not in writer.done]
+        missing = [identity for identity in ids if identity not in writer.done and not forgotten(identity)]
+        records = {identity: _consent(source, identity) for identity in missing}
+        facts, passed_over = dict[str, dict[str, Any]](), dict[str, dict[str, str]]()
+        seen = Path(folder) / SEEN
+        if photographs is not None and missing:
+            known = known_people(Path(folder), encoder.dimension)
+            source = screen(
+                photographs,
+                missing,
+                encoder,
+                screening or ScreenSettings(),
+                known,
+                seen,
+                call=ids,
+                skip_unusable=skip_unusable,
+                progress=progress,
+            )
+            facts, passed_over = source.plan.facts, source.plan.passed_over
         for identity in tqdm(missing, desc="people", unit="person", disable=not progress):
+            if identity in passed_over:
+                writer.skip(identity, passed_over[identity]["skipped"], **_but(passed_over[identity], "skipped"))
+                continue
             try:
                 person, similarity = make_person(source, encoder, identity, settings)
             except BadImage as error:
@@ -166,6 +218,30 @@ def build_people(
                 logger.warning("skipped %s", error)
                 writer.skip(identity, str(error))
                 continue
-            writer.add(person, similarity=round(similarity, 4))
+            more = dict(facts.get(identity, {}))
+            if "merged" in more:
+                more["merged"] = {other: records[other] for other in more["merged"]}
+            writer.add(person, similarity=round(similarity, 4), consent=records[identity], **more)
         writer.finish()
+        shutil.rmtree(seen, ignore_errors=True)
     return PeopleFolder(folder)
+
+
+def _consent(source: ImageSource, identity: str) -> dict[str, str]:
+    """A person's record.
+
+    Raises:
+        BadParameter: if the source gives none that is whole.
+    """
+    try:
+        return Consent.model_validate(dict(source.consent(identity))).facts
+    except ValidationError as error:
+        first = error.errors()[0]
+        raise BadParameter(
+            f"source: gives no good consent record of {identity}: {'.'.join(map(str, first['loc']))}: {first['msg']}; "
+            "without source, licence and date no picture is used"
+        ) from error
+
+
+def _but(facts: dict[str, str], key: str) -> dict[str, str]:
+    return {name: value for name, value in facts.items() if name != key}

@@ -6,10 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
-from PIL import Image, ImageOps
-from torch import Tensor
 
 from difflora.corpus.people import PeopleFolder, PeopleWriter, Person
 from difflora.encoders.faces import InsightFaceEncoder
@@ -17,7 +14,14 @@ from difflora.encoders.pictures import read_picture
 from difflora.errors import BadFile, BadImage, BadParameter
 from difflora.files import sha256_file
 from difflora.identities.build import IdentitySettings, choose_pictures, person_seed
-from difflora.identities.consent import RECORD, ConsentRecord, IncomingPicture, new_people, read_record
+from difflora.identities.consent import RECORD, ConsentRecord, new_people, read_record
+from difflora.identities.filter import centre
+from difflora.identities.known import known_people
+from difflora.identities.look import Seen, look_over
+from difflora.identities.photographs.source import Photograph, square
+from difflora.identities.repeats import similar_pairs
+from difflora.identities.screen import Known
+from difflora.identities.screen_settings import ScreenSettings
 
 
 @dataclass(frozen=True)
@@ -36,15 +40,23 @@ class IncomingReport:
 
 
 def take_in(
-    incoming: Path, people: PeopleFolder, encoder: InsightFaceEncoder, settings: IdentitySettings
+    incoming: Path,
+    people: PeopleFolder,
+    encoder: InsightFaceEncoder,
+    settings: IdentitySettings,
+    screening: ScreenSettings | None = None,
 ) -> IncomingReport:
     """Adds everyone of a drop folder with a good record and enough faces to the people.
+
+    Photographs that cannot be used are left out, and the person's line says why. Whoever is there under another id is
+    refused, unless ``screening.repeated`` is ``keep``; so is whoever was forgotten.
 
     Args:
         incoming: the drop folder; without one nobody comes in.
         people: there must be some already: new pictures are brought to the size of theirs.
         encoder: the face pack.
         settings: how pictures are chosen; fewer pictures than ``keep`` will do, as long as some are left to learn from.
+        screening: what is asked of photographs; None for the defaults.
 
     Raises:
         BadFile: if the people are damaged.
@@ -58,13 +70,25 @@ def take_in(
     if not found:
         return report
     size = people.person(people.ids[0]).images.shape[-1]
+    screening = screening or ScreenSettings()
+    there_now = None if screening.repeated == "keep" else known_people(people.folder, encoder.dimension)
     header = {name: value for name, value in people.settings.items() if name != "splits"}
     with PeopleWriter(people.folder, header, settings.splits) as writer:
         for identity, folder in found.items():
             try:
                 record = read_record(folder)
-                person, similarity = _person(record, folder, encoder, settings, size)
-                writer.add(person, similarity=round(similarity, 4), consent=_consent(record, folder))
+                seen = look_over(
+                    encoder, [Photograph(folder / one.file, one.caption) for one in record.files], screening
+                )
+                if not seen.portraits:
+                    raise BadImage(next(iter(seen.faults.values())))
+                if there_now:
+                    _check_new(seen, there_now, screening, folder)
+                person, similarity = _person(record, seen, encoder, settings, size)
+                more = {"left_out": {Path(name).name: why for name, why in seen.faults.items()}} if seen.faults else {}
+                writer.add(person, similarity=round(similarity, 4), consent=_consent(record, folder), **more)
+                if there_now:
+                    there_now = there_now.and_one(identity, centre(seen.faces))
             except (BadImage, BadParameter, BadFile) as error:
                 report.refused[folder.name] = str(error)
                 continue
@@ -74,24 +98,32 @@ def take_in(
 
 
 def _person(
-    record: ConsentRecord, folder: Path, encoder: InsightFaceEncoder, settings: IdentitySettings, size: int
+    record: ConsentRecord, seen: Seen, encoder: InsightFaceEncoder, settings: IdentitySettings, size: int
 ) -> tuple[Person, float]:
-    files = [one if isinstance(one, IncomingPicture) else IncomingPicture(file=one) for one in record.pictures]
-    images = torch.stack([_squared(read_picture(folder / one.file), size) for one in files])  # (M, 3, S, S)
-    captions = [one.caption or f"a photo of a {record.class_word}" for one in files]
+    squares = [square(read_picture(one.path), one.box, size) for one in seen.portraits]
+    images = torch.stack(squares)  # (M, 3, S, S)
+    captions = [one.caption or f"a photo of a {record.class_word}" for one in seen.portraits]
     seed = person_seed(record.identity, settings.seed)
     return choose_pictures(
         encoder, record.identity, images, captions, record.class_word, settings, seed, fewer_will_do=True
     )
 
 
-def _squared(picture: Image.Image, size: int) -> Tensor:
-    """The middle square of a picture, at the size of the others, (3, S, S) uint8."""
-    fitted = ImageOps.fit(picture, (size, size), Image.Resampling.LANCZOS)
-    return torch.from_numpy(np.array(fitted)).permute(2, 0, 1).contiguous()
+def _check_new(seen: Seen, known: Known, screening: ScreenSettings, folder: Path) -> None:
+    """Looks whether somebody is there under another id.
+
+    Raises:
+        BadImage: if so.
+    """
+    near = similar_pairs(centre(seen.faces)[None], screening.same_person, known.centres) if len(known.ids) else []
+    if near:
+        _, place, value = max(near, key=lambda pair: pair[2])
+        raise BadImage(
+            f"{folder}: is the same person as {known.ids[place]}, who is there (cosine {value:.3f}); take the folder "
+            "away, raise screen.same_person, or set screen.repeated to keep"
+        )
 
 
 def _consent(record: ConsentRecord, folder: Path) -> dict[str, Any]:
     """What a person's line keeps of the record."""
-    kept = record.model_dump(mode="json", include={"source", "licence", "date"})
-    return {**kept, "record_sha256": sha256_file(folder / RECORD)}
+    return {**record.facts, "record_sha256": sha256_file(folder / RECORD)}

@@ -41,6 +41,13 @@ class ImageSource(Protocol):
             BadParameter: if there are fewer.
         """
 
+    def consent(self, identity: str) -> Mapping[str, Any]:
+        """The person's record: ``source``, ``licence`` and ``date`` (ISO); without one no picture is used.
+
+        Raises:
+            BadParameter: if there is no such person.
+        """
+
     def candidates(self, identity: str, count: int, seed: int) -> Candidates:
         """Makes ``count`` pictures of a person; a function of its arguments and the settings alone.
 
@@ -59,4 +66,4 @@ def load_source(name: str, options: Mapping[str, Any] | None = None) -> ImageSou
     Raises:
         BadParameter: if there is no such class, it takes other options, or it is no image source.
     """
-    return cast(ImageSource, make_named(name, options, "source", ("ids", "candidates")))
+    return cast(ImageSource, make_named(name, options, "source", ("ids", "candidates", "consent")))

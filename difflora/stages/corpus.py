@@ -14,6 +14,7 @@ from difflora.corpus.reader import FAILURES, INDEX, Corpus
 from difflora.corpus.stats import corpus_stats
 from difflora.errors import BadParameter
 from difflora.files import write_json
+from difflora.stages.forget import finish_forgetting
 from difflora.stages.tracking import SILENT, Tracker
 from difflora.stages.workspace import Workspace
 
@@ -27,6 +28,7 @@ def run(workspace: Workspace, tracker: Tracker = SILENT) -> None:
     """
     chosen = workspace.params.corpus
     keep_freed_memory()
+    finish_forgetting(workspace)
     report = build_corpus(
         workspace.corpus,
         workspace.open_people(),

@@ -6,8 +6,10 @@ import logging
 
 from difflora.files import write_json
 from difflora.identities.build import build_people
+from difflora.identities.forgotten import ForgottenList
 from difflora.identities.incoming import take_in
 from difflora.identities.source import load_source
+from difflora.stages.forget import finish_forgetting
 from difflora.stages.tracking import SILENT, Tracker
 from difflora.stages.workspace import Workspace
 
@@ -20,6 +22,7 @@ def run(workspace: Workspace, tracker: Tracker = SILENT) -> None:
     Writes ``data/people`` and ``reports/identities.json``.
     """
     chosen = workspace.params.identities
+    finish_forgetting(workspace)
     faces = workspace.open_faces()
     people = build_people(
         workspace.people,
@@ -28,9 +31,11 @@ def run(workspace: Workspace, tracker: Tracker = SILENT) -> None:
         chosen.pictures,
         chosen.count,
         pack=workspace.params.models.faces.pack,
+        screening=chosen.screen,
         skip_unusable=chosen.skip_unusable,
+        forgotten=ForgottenList(workspace.incoming).__contains__,
     )
-    incoming = take_in(workspace.incoming, people, faces, chosen.pictures)
+    incoming = take_in(workspace.incoming, people, faces, chosen.pictures, chosen.screen)
     people = workspace.open_people()
     similarity = [float(people.line(identity)["similarity"]) for identity in people.ids]
     figures = {
@@ -39,7 +44,7 @@ def run(workspace: Workspace, tracker: Tracker = SILENT) -> None:
         "pictures": sum(int(people.line(identity)["images"]) for identity in people.ids),
         "similarity_mean": round(sum(similarity) / len(similarity), 4),
         "similarity_least": min(similarity),
-        "incoming": sum("consent" in people.line(identity) for identity in people.ids),
+        "incoming": sum("record_sha256" in people.line(identity).get("consent", {}) for identity in people.ids),
     }
     for reason in incoming.refused.values():
         logger.warning("not taken in: %s", reason)

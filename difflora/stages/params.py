@@ -10,6 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 from difflora.corpus.settings import DreamBoothSettings
 from difflora.evaluation.settings import EvaluateSettings
 from difflora.identities.build import IdentitySettings
+from difflora.identities.screen_settings import ScreenSettings
 from difflora.training import DitSettings, LaeSettings
 from difflora.validation import read_yaml
 
@@ -68,6 +69,7 @@ class IdentitiesParams(_Section):
     count: int = Field(ge=1, description="people")
     skip_unusable: bool = Field(False, description="pass over a person with too few faces instead of stopping")
     pictures: IdentitySettings = IdentitySettings()
+    screen: ScreenSettings = ScreenSettings()
 
 
 class CorpusParams(_Section):

@@ -18,6 +18,7 @@ from difflora.world.render import render
 from difflora.world.scenes import sample_scenes
 from difflora.world.traits import People, sample_people
 
+_DRAWN_SINCE = "2026-11-24"
 _ID = re.compile(r"rendered-(\d+)-(\d{6,})")
 
 
@@ -68,6 +69,10 @@ class RenderedPeople:
         if match is None or int(match.group(1)) != self.seed:
             raise BadParameter(f"{identity!r} is nobody of seed {self.seed}: ids are like {self.ids(1)[0]}")
         return sample_people(1, torch.Generator().manual_seed(_number(identity)))
+
+    def consent(self, identity: str) -> Mapping[str, Any]:
+        """Nobody real is drawn, so there is nobody to ask."""
+        return {"source": "rendered by difflora.world", "licence": "Apache-2.0", "date": _DRAWN_SINCE}
 
     def candidates(self, identity: str, count: int, seed: int) -> RenderedCandidates:
         """Draws a person in ``count`` random scenes.
