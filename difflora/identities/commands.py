@@ -38,21 +38,33 @@ def build(
     pack: Annotated[str, typer.Option(help="The face pack's name.")] = "world",
     det_size: Annotated[int, typer.Option(help="Side at which faces are sought: 128 for world, 640 for others.")] = 128,
     skip_unusable: Annotated[
-        bool, typer.Option("--skip-unusable", help="Pass over a person with too few faces.")
+        bool, typer.Option("--skip-unusable", help="Pass over a person with too few faces, and unusable photographs.")
     ] = False,
+    least_face: Annotated[int, typer.Option(help="Shorter side of a face in a photograph, in pixels.")] = 64,
+    same_person: Annotated[float, typer.Option(help="Cosine from which two people of photographs are one.")] = 0.65,
+    repeated: Annotated[
+        str, typer.Option(help="People and photographs that are there twice: refuse, merge, drop or keep.")
+    ] = "refuse",
 ) -> None:
     """Make people, going on from those who are there.
 
     Writes PEOPLE/people/<id>.safetensors (pictures, captions, face embeddings) and PEOPLE/people.jsonl: a line a person
     with split and sha256. More people never change the split of anyone.
 
+    Photographs are looked over first, and people who are there twice are found.
+
     Example: difflora identities build data/people --count 64
+
+    difflora identities build data/people --source difflora.identities.photographs:PeopleFolders
+    --option folder=photographs --option 'consent={"source": "a study", "licence": "form 3", "date": "2026-01-02"}'
     """
     from pydantic import ValidationError
 
     from difflora.encoders.faces import InsightFaceEncoder
     from difflora.identities.build import IdentitySettings, build_people
+    from difflora.identities.screen_settings import ScreenSettings
     from difflora.identities.source import load_source
+    from difflora.validation import validated
 
     if count < 1:
         raise BadParameter(f"count is {count}: give at least 1")
@@ -70,6 +82,9 @@ def build(
         settings,
         count,
         pack=pack,
+        screening=validated(
+            ScreenSettings, {"least_face": least_face, "same_person": same_person, "repeated": repeated}, "screen"
+        ),
         skip_unusable=skip_unusable,
     )
     splits = ", ".join(f"{len(made.split(name))} {name}" for name in ("train", "validation", "test"))

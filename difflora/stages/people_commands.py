@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from difflora.errors import BadParameter
 
 if TYPE_CHECKING:
+    from rich.table import Table
+
+    from difflora.corpus.lines import Record
     from difflora.stages.workspace import Workspace
 
 people = typer.Typer(help="The people of a workspace: list them, show one, forget one for good.")
@@ -33,7 +36,6 @@ def list_people(
     import json as text
 
     from rich.console import Console
-    from rich.table import Table
 
     if split is not None and split not in _SPLITS:
         raise BadParameter(f"--split {split}: give {', '.join(_SPLITS)}")
@@ -49,21 +51,9 @@ def list_people(
     if json:
         typer.echo(text.dumps(lines, indent=2))
         return
-    if skipped:
-        table = Table("person", "why there is nobody of that id")
-        for line in lines:
-            table.add_row(line["identity"], line["skipped"])
-    else:
-        with_lora = set(_rows(workspace))
-        table = Table("person", "split", "class word", "pictures", "references", "LoRA", "licence", "date")
-        for line in lines:
-            consent = line.get("consent", {})
-            there = "yes" if line["identity"] in with_lora else "no"
-            words = [str(line[key]) for key in ("split", "class_word", "images", "references")]
-            table.add_row(line["identity"], *words, there, consent.get("licence", "none"), consent.get("date", ""))
-    if table.row_count:
-        Console(soft_wrap=True).print(table)
-    typer.echo(f"{table.row_count} people")
+    if lines:
+        Console(soft_wrap=True).print(_skipped_table(lines) if skipped else _table(lines, set(_rows(workspace))))
+    typer.echo(f"{len(lines)} people")
 
 
 @people.command()
@@ -116,6 +106,27 @@ def forget(
             typer.echo(f"    {command}")
 
 
+def _table(lines: list[Record], with_lora: set[str]) -> Table:
+    from rich.table import Column, Table
+
+    table = Table(Column("person", no_wrap=True), "split", "class word", "pictures", "references", "LoRA", "consent")
+    for line in lines:
+        consent = line.get("consent", {})
+        told = f"{consent['licence']}, {consent['date']}" if consent else "none"
+        words = [str(line[key]) for key in ("split", "class_word", "images", "references")]
+        table.add_row(line["identity"], *words, "yes" if line["identity"] in with_lora else "no", told)
+    return table
+
+
+def _skipped_table(lines: list[Record]) -> Table:
+    from rich.table import Column, Table
+
+    table = Table(Column("person", no_wrap=True), "why there is nobody of that id")
+    for line in lines:
+        table.add_row(line["identity"], line["skipped"])
+    return table
+
+
 def _workspace(params: Path) -> Workspace:
     from difflora.stages.params import load_params
     from difflora.stages.workspace import Workspace
@@ -123,7 +134,7 @@ def _workspace(params: Path) -> Workspace:
     return Workspace(params.parent, load_params(params))
 
 
-def _rows(workspace: Workspace) -> dict[str, dict[str, Any]]:
+def _rows(workspace: Workspace) -> dict[str, Record]:
     """Identity -> what the corpus's index says; nothing where there is no corpus yet."""
     from difflora.corpus.forgotten import is_tombstone
     from difflora.corpus.lines import read_lines

@@ -45,7 +45,7 @@ def test_ffhq_is_a_person_a_picture(tmp_path: Path) -> None:
     made = source.candidates("ffhq-01002", 5, 0)
     assert made.images.shape == (1, 3, 1024, 1024)
     assert (made.class_word, list(made.captions)) == ("person", ["a photo of a person"])
-    with pytest.raises(BadParameter, match="count is 4, but .* has 3 people"):
+    with pytest.raises(BadParameter, match=r"count is 4, but .* has 3 people"):
         source.ids(4)
     with pytest.raises(BadParameter, match="shows nobody called 'ffhq-9'; ids are like ffhq-00000"):
         source.candidates("ffhq-9", 1, 0)
@@ -137,7 +137,12 @@ _MAP, _WHO, _ATTR = "CelebA-HQ-to-CelebA-mapping.txt", "identity_CelebA.txt", "l
     ("file", "old", "new", "said"),
     [
         (_MAP, "orig_idx", "original", rf"{_MAP}: line 1 is 'idx original orig_file'"),
-        (_MAP, "3          103        000103.jpg", "3 000103.jpg", rf"{_MAP}: line 5 is '3 000103.jpg', not two indices"),
+        (
+            _MAP,
+            "3          103        000103.jpg",
+            "3 000103.jpg",
+            rf"{_MAP}: line 5 is '3 000103.jpg', not two",
+        ),
         (_MAP, "3          103", "2          103", rf"{_MAP}: line 5 is of picture 2, as one before it is"),
         (_MAP, "000103.jpg", "999999.jpg", rf"{_MAP}: line 5 names 999999.jpg, of whom {_WHO} tells no person"),
         (_MAP, "3          103        000103.jpg\n", "", r"3\.jpg: is not in .*nobody can tell whom it shows"),
@@ -219,7 +224,9 @@ def test_single_images(tmp_path: Path) -> None:
     for name in ("b.png", "a.jpg"):
         _picture(tmp_path / name)
     table = tmp_path / "people.csv"
-    table.write_text("identity,class_word,source,licence,date\na,woman,sent,form 3,2020-01-02\nb,,sent,form 3,2020-01-03\n")
+    table.write_text(
+        "identity,class_word,source,licence,date\na,woman,sent,form 3,2020-01-02\nb,,sent,form 3,2020-01-03\n"
+    )
     source = SingleImages(str(tmp_path), records=str(table), size=16)
     assert source.ids(2) == ["a", "b"]
     assert source.consent("b") == {"source": "sent", "licence": "form 3", "date": "2020-01-03"}
