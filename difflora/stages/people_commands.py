@@ -29,7 +29,7 @@ def list_people(
     json: Annotated[bool, typer.Option("--json", help="As JSON, with all that is known.")] = False,
     params: ParamsFile = _PARAMS,
 ) -> None:
-    """Show everyone with pictures: split, how many pictures, consent, and whether there is a LoRA.
+    """Show everyone: split, class word, pictures to learn from and to show, whether there is a LoRA, and consent.
 
     Example: difflora people list --split test
     """
@@ -109,12 +109,13 @@ def forget(
 def _table(lines: list[Record], with_lora: set[str]) -> Table:
     from rich.table import Column, Table
 
-    table = Table(Column("person", no_wrap=True), "split", "class word", "pictures", "references", "LoRA", "consent")
+    consents = Column("consent", overflow="fold", min_width=12)
+    table = Table(Column("person", no_wrap=True), "split", "word", "pictures", "LoRA", consents)
     for line in lines:
         consent = line.get("consent", {})
         told = f"{consent['licence']}, {consent['date']}" if consent else "none"
-        words = [str(line[key]) for key in ("split", "class_word", "images", "references")]
-        table.add_row(line["identity"], *words, "yes" if line["identity"] in with_lora else "no", told)
+        pictures, has = f"{line['images']} + {line['references']}", line["identity"] in with_lora
+        table.add_row(line["identity"], line["split"], line["class_word"], pictures, "yes" if has else "no", told)
     return table
 
 
