@@ -22,7 +22,7 @@ from difflora.identities.augment import AugmentSettings, augment
 from difflora.identities.consent import Consent
 from difflora.identities.filter import look, most_similar, pick
 from difflora.identities.known import known_people
-from difflora.identities.photographs.source import PhotographSource
+from difflora.identities.photographs.source import photographs_behind
 from difflora.identities.screen import ScreenedSource, screen
 from difflora.identities.screen_settings import ScreenSettings
 from difflora.identities.source import ImageSource
@@ -186,7 +186,7 @@ def build_people(
     """
     ids = source.ids(count)
     whole = {**settings.model_dump(mode="json", exclude={"splits"}), "source": dict(source.settings), "pack": pack}
-    photographs = source if isinstance(source, PhotographSource) else None
+    photographs = photographs_behind(source)
     with PeopleWriter(folder, whole, settings.splits) as writer:
         missing = [identity for identity in ids if identity not in writer.done and not forgotten(identity)]
         records = {identity: _consent(source, identity) for identity in missing}

@@ -11,7 +11,7 @@ identities:
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -25,8 +25,9 @@ from torch import Tensor
 from difflora.corpus.base import FrozenBase
 from difflora.errors import BadParameter
 from difflora.files import sha256_file
+from difflora.identities.photographs.source import Photograph, PhotographSource, Portrait, photographs_behind
 from difflora.identities.prompt_list import OWN, own_prompts, read_prompts
-from difflora.identities.source import load_source
+from difflora.identities.source import Candidates, load_source
 from difflora.photomaker.drawing import PhotoMaker
 from difflora.photomaker.file import PhotoMakerFile, file_digest
 from difflora.photomaker.settings import DrawingSettings
@@ -129,6 +130,15 @@ class PhotoMakerPeople:
         """The first ``count`` people of the source of references."""
         return self._references.ids(count)
 
+    def consent(self, identity: str) -> Mapping[str, Any]:
+        """The record of the references: what is made of a person's pictures is the person's too."""
+        return self._references.consent(identity)
+
+    def over_photographs(self) -> PhotographSource | None:
+        """The same people by their photographs, which are looked over before any is shown; None without any."""
+        behind = photographs_behind(self._references)
+        return None if behind is None else _OverPhotographs(self, behind)
+
     def candidates(self, identity: str, count: int, seed: int) -> MadeCandidates:
         """Draws a person ``count`` times, each prompt once before one comes again.
 
@@ -138,7 +148,10 @@ class PhotoMakerPeople:
             BadParameter: if there is no such person, or no prompts for the person's class word.
         """
         wanted = self._options.references
-        shown = self._references.candidates(identity, wanted.pictures, wanted.seed)
+        return self.draw(identity, self._references.candidates(identity, wanted.pictures, wanted.seed), count, seed)
+
+    def draw(self, identity: str, shown: Candidates, count: int, seed: int) -> MadeCandidates:
+        """Draws a person from reference pictures at hand; see ``candidates``."""
         word = shown.class_word
         if word not in self._prompts:
             raise BadParameter(
@@ -156,6 +169,11 @@ class PhotoMakerPeople:
         ]
         return MadeCandidates(torch.cat(parts), [for_person(prompt, word) for prompt, _ in chosen], word)
 
+    @property
+    def references(self) -> ReferenceSettings:
+        """Which reference pictures are taken."""
+        return self._options.references
+
     @cached_property
     def _base(self) -> FrozenBase:
         options = self._options
@@ -166,6 +184,34 @@ class PhotoMakerPeople:
         options = self._options
         file = PhotoMakerFile.open(options.photomaker)
         return PhotoMaker(self._base.pipeline, file, options.drawing, lcm_lora=options.lcm_lora).__enter__()
+
+
+class _OverPhotographs:
+    """PhotoMaker's people as a source that begins with photographs: the references are made of those that were seen."""
+
+    def __init__(self, people: PhotoMakerPeople, references: PhotographSource) -> None:
+        self._people, self._references = people, references
+
+    @property
+    def settings(self) -> Mapping[str, Any]:
+        return self._people.settings
+
+    def ids(self, count: int) -> list[str]:
+        return self._people.ids(count)
+
+    def consent(self, identity: str) -> Mapping[str, Any]:
+        return self._people.consent(identity)
+
+    def candidates(self, identity: str, count: int, seed: int) -> MadeCandidates:
+        return self._people.candidates(identity, count, seed)
+
+    def photographs(self, identity: str) -> Sequence[Photograph]:
+        return self._references.photographs(identity)
+
+    def make(self, identity: str, portraits: Sequence[Portrait], count: int, seed: int) -> MadeCandidates:
+        wanted = self._people.references
+        shown = self._references.make(identity, portraits, wanted.pictures, wanted.seed)
+        return self._people.draw(identity, shown, count, seed)
 
 
 def _choose(prompts: list[str], count: int, seed: int) -> list[tuple[str, int]]:

@@ -12,7 +12,7 @@ from pathlib import Path
 from difflora.corpus.splits import split_of
 from difflora.errors import DiffLoRAError
 from difflora.identities.consent import RECORD
-from difflora.identities.photographs.source import PhotographSource
+from difflora.identities.photographs.source import photographs_behind
 from difflora.identities.source import load_source
 from difflora.stages.store import tracking_uri, without_password
 from difflora.stages.tracking import run_id_of
@@ -67,10 +67,10 @@ def _source(workspace: Workspace, names: Sequence[str]) -> list[Leftover]:
     """The photographs of the collection, where the source has any."""
     chosen = workspace.params.identities
     try:
-        source = load_source(chosen.source, chosen.options)
+        source = photographs_behind(load_source(chosen.source, chosen.options))
     except DiffLoRAError as error:
         return [Leftover(f"the source of people, which cannot be opened ({error}); look there yourself", ())]
-    if not isinstance(source, PhotographSource):
+    if source is None:
         return []
     paths = list[Path]()
     for name in names:

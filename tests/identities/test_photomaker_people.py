@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ from difflora.corpus.people import PeopleFolder
 from difflora.encoders.faces import InsightFaceEncoder
 from difflora.errors import BadFile, BadParameter
 from difflora.identities.build import IdentitySettings, build_people
+from difflora.identities.photographs.source import Portrait, photographs_behind
 from difflora.identities.photomaker import PhotoMakerPeople
 from difflora.identities.prompt_list import own_prompts
 from difflora.identities.source import ImageSource, load_source
@@ -93,6 +95,7 @@ class Rerendered:
     def __init__(self, source: ImageSource) -> None:
         self._source, self._people = source, RenderedPeople(seed=3)
         self.settings, self.ids, self.candidates = source.settings, source.ids, self._people.candidates
+        self.consent = source.consent
 
 
 @pytest.mark.skipif(not (PACKS / "models" / "world").is_dir(), reason="the face pack is not stored here")
@@ -136,3 +139,25 @@ def test_people_are_built_and_continued_under_the_same_settings_alone(
 def test_mistakes_are_named(options: dict[str, Any], change: dict[str, Any], kind: type[Exception], said: str) -> None:
     with pytest.raises(kind, match=said):
         load_source(NAME, options | change).candidates("rendered-3-000000", 1, 0)
+
+
+def test_photographs_are_looked_over_before_they_are_shown(
+    options: dict[str, Any], lay_out: Callable[..., Path], tmp_path: Path
+) -> None:
+    folder = lay_out(anna=(0, range(2)), bert=(1, range(1)))
+    consent = {"source": "a study", "licence": "form 3", "date": "2020-01-02"}
+    references = {
+        "source": "difflora.identities.photographs:PeopleFolders",
+        "options": {"folder": str(folder), "consent": consent, "class_word": "woman", "size": 64},
+    }
+    people = load_source(NAME, options | {"references": references})
+    assert people.consent("anna") == consent
+    source = photographs_behind(people)
+    assert source is not None
+    assert source.ids(2) == people.ids(2)
+    assert [one.path.name for one in source.photographs("anna")] == ["0.png", "1.png"]
+    shown = [Portrait(folder / "bert" / "0.png", None, (20, 20, 40, 40))]
+    made = source.make("anna", shown, 3, 0)
+    assert made.images.shape == (3, 3, 64, 64)
+    assert (made.images.int() - source.candidates("anna", 3, 0).images.int()).abs().max() > 1, "another's face"
+    assert photographs_behind(load_source(NAME, options)) is None

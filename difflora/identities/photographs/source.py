@@ -108,6 +108,21 @@ class PhotographSource(ImageSource, Protocol):
         """
 
 
+@runtime_checkable
+class MadeOfPhotographs(Protocol):
+    """A source that makes pictures of another source's people, which may begin with photographs."""
+
+    def over_photographs(self) -> PhotographSource | None:
+        """The same people by their photographs; None where the other source has none."""
+
+
+def photographs_behind(source: ImageSource) -> PhotographSource | None:
+    """A source as one that begins with photographs; None where it does not."""
+    if isinstance(source, PhotographSource):
+        return source
+    return source.over_photographs() if isinstance(source, MadeOfPhotographs) else None
+
+
 class PhotographCollection:
     """Every collection behind one interface; the class of a layout hands its people on to this one.
 
