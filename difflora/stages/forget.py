@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Set
+from pathlib import Path
 from typing import Any
 
 from difflora.corpus.forget import forget_parts, forget_people, forget_rows
@@ -54,9 +55,13 @@ def finish_forgetting(workspace: Workspace) -> None:
     hashes = set(ForgottenList(workspace.incoming).days)
     if not hashes:
         return
-    forget_rows(workspace.corpus, hashes)
-    forget_parts(workspace.parts, hashes)
-    _forget_features(workspace, hashes)
+    ablations = workspace.root / "data" / "ablations"  # rows of a corpus or pipeline of their own
+    for corpus in (workspace.corpus, *sorted(ablations.glob("corpus-*/corpus"))):
+        forget_rows(corpus, hashes)
+    for parts in (workspace.parts, *sorted(ablations.glob("corpus-*/parts"))):
+        forget_parts(parts, hashes)
+    for features in (workspace.features, *sorted(ablations.glob("dit-*/features.safetensors"))):
+        _forget_features(features, hashes)
     forget_people(workspace.people, hashes)
 
 
@@ -90,8 +95,7 @@ def _trace(workspace: Workspace, names: list[str]) -> bool:
     return not known.isdisjoint(names)
 
 
-def _forget_features(workspace: Workspace, hashes: Set[str]) -> None:
-    path = workspace.features
+def _forget_features(path: Path, hashes: Set[str]) -> None:
     for left in path.parent.glob(f".{path.name}.*"):
         left.unlink()
     if not path.exists():

@@ -19,6 +19,7 @@ from difflora.stages.tracking import run_id_of
 from difflora.stages.workspace import Workspace
 
 _SHOWN = 5
+_REPORTS = ("evaluation_people.json", "people.png", "pictures", "evaluation.html", "evaluation.md")
 
 
 @dataclass(frozen=True)
@@ -101,17 +102,24 @@ def _trained(workspace: Workspace, names: Sequence[str]) -> list[Leftover]:
             what += f"; continue_from names {workspace.params.continue_from}, whose weights would be gone on from"
             commands = ["sed -i 's/^continue_from:.*/continue_from: null/' params.yaml", "dvc repro"]
         found.append(Leftover(what, tuple(commands)))
+    ablations = workspace.root / "data" / "ablations"
+    if ablations.is_dir():
+        what = f"{ablations}: models and pictures of the ablations"
+        found.append(Leftover(what, (f"rm -r {shlex.quote(str(ablations))}", "difflora ablate")))
     return found
 
 
 def _reports(workspace: Workspace) -> list[Leftover]:
     """Figures and pictures of people by name."""
-    files = [workspace.report(name) for name in ("evaluation_people.json", "people.png")]
+    files = [workspace.report(name) for name in _REPORTS]
     there = [str(path) for path in files if path.exists()]
     there += [str(path) for path in sorted((workspace.root / "reports").glob("champion*"))]
     if not there:
         return []
-    what = f"{', '.join(there)}: figures and pictures of people by name, perhaps of this one"
+    what = (
+        f"{', '.join(there)}: figures and pictures of people by name, perhaps of this one; a user study built of "
+        "them is a copy"
+    )
     return [Leftover(what, ("dvc repro evaluate", "difflora registry measure"))]
 
 

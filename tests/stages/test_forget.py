@@ -57,6 +57,11 @@ def made(chain_values: dict[str, Any], tmp_path_factory: pytest.TempPathFactory)
     faces = torch.eye(8)
     features = ConditionFeatures(tuple(NAMES), faces, faces.clone(), torch.tensor([2, 2, 2, 2]), "a", "b")
     features.save(root / "data" / "features.safetensors")
+    ablations = root / "data" / "ablations"  # rows with a corpus and a pipeline of their own
+    shutil.copytree(root / "data" / "corpus", ablations / "corpus-a" / "corpus")
+    shutil.copytree(root / "data" / "parts", ablations / "corpus-a" / "parts")
+    (ablations / "dit-b").mkdir()
+    shutil.copy(root / "data" / "features.safetensors", ablations / "dit-b" / "features.safetensors")
     return root
 
 
@@ -98,8 +103,9 @@ def test_the_command_takes_a_person_out_of_everything(root: Path) -> None:
         path = f"data/people/people/{name}.safetensors"
         assert after[path] == before[path]
         assert corpus.of(name).unique().item() == int(name[-1]) + 1
+    assert len(Corpus.open(root / "data/ablations/corpus-a/corpus")) == 3
     kept = ConditionFeatures.load(root / "data/features.safetensors")
-    assert kept.names == tuple(left)
+    assert kept.names == ConditionFeatures.load(root / "data/ablations/dit-b/features.safetensors").names == tuple(left)
     assert torch.equal(kept.of(left[1:]).face, features.of(left[1:]).face)
     before_stage = _bytes(root / "data")
     run_stage("identities", root / "params.yaml")
@@ -230,6 +236,7 @@ def test_what_else_holds_them_is_told_with_commands(root: Path, monkeypatch: pyt
         "sed -i 's/^continue_from:.*/continue_from: null/' params.yaml",
         "dvc repro",
         "dvc repro evaluate",
+        f"rm -r {root}/data/ablations",
         "dvc gc --workspace",
         "dvc gc --workspace --cloud --remote store",
         "mlflow runs delete --run-id abc123",
