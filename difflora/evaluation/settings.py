@@ -7,6 +7,7 @@ from typing import Any, Literal, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+from difflora.evaluation.metric_settings import MetricSettings
 from difflora.inference.painter import PictureSettings
 from difflora.inference.prompts import PERSON
 from difflora.models.noise import Sampler
@@ -53,6 +54,7 @@ class EvaluateSettings(BaseModel):
     independent: Path | None = Field(None, description="ONNX file of a face recogniser that nothing else uses")
     agreement: str | None = Field(None, description="module:Class that scores pictures by their prompts")
     agreement_options: dict[str, Any] = {}
+    metrics: MetricSettings = MetricSettings()
     regression: RegressionSettings = RegressionSettings()
     sheet_people: int = Field(8, ge=0, description="people in the picture grid")
     seed: int = Field(0, ge=0, lt=2**31, description="of the pictures' noise and of sampling")
