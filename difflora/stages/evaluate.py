@@ -11,6 +11,7 @@ import torch
 from difflora.evaluation.agreement import load_agreement
 from difflora.evaluation.ladder import Ladder, climb
 from difflora.evaluation.likeness import Likeness
+from difflora.evaluation.metrics import PictureMetrics
 from difflora.evaluation.report import by_person, summarise
 from difflora.evaluation.rows import Rivals
 from difflora.evaluation.sheet import people_sheet
@@ -72,6 +73,7 @@ def measure(workspace: Workspace, model: Path | None = None) -> tuple[Ladder, di
         Likeness(faces, chosen.independent),
         load_agreement(chosen.agreement, chosen.agreement_options) if chosen.agreement else None,
         chosen,
+        metrics=PictureMetrics(chosen.metrics, people, params.models.device),
     )
     figures = summarise(ladder, chosen)
     figures["setting"] = {
