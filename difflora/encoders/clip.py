@@ -53,11 +53,12 @@ class CLIPEncoder(CLIPImageEncoder):
         Returns:
             (N, D) float32 features of unit length, on the CPU.
         """
+        unique = list(dict.fromkeys(sentences))  # many people have the same prompts
         parts = [torch.empty(0, self.dimension)]
         longest = self.model.text_model.config.max_position_embeddings
-        for start in range(0, len(sentences), self.batch_size):
+        for start in range(0, len(unique), self.batch_size):
             tokens = self.tokenizer(
-                list(sentences[start : start + self.batch_size]),
+                unique[start : start + self.batch_size],
                 padding=True,
                 truncation=True,
                 max_length=longest,
@@ -67,4 +68,5 @@ class CLIPEncoder(CLIPImageEncoder):
                 input_ids=tokens["input_ids"], attention_mask=tokens["attention_mask"]
             ).pooler_output  # (B, width)
             parts.append(F.normalize(self.model.text_projection(pooled).float(), dim=-1).cpu())
-        return torch.cat(parts)
+        places = {sentence: place for place, sentence in enumerate(unique)}
+        return torch.cat(parts)[[places[sentence] for sentence in sentences]]

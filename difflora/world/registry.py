@@ -130,10 +130,19 @@ MODELS: tuple[WorldModel, ...] = (
         "difflora.world.classifiers",
         ("evaluation/classifiers/*",),
     ),
+    WorldModel(
+        "reward",
+        "the reward model",
+        "A small network on CLIP's features of picture and caption, trained on this world's own preferences: a render "
+        "before a spoilt one, and before one that its caption does not describe. It stands where ImageReward does.",
+        "difflora.world.reward",
+        ("evaluation/reward/*",),
+        verified_with=("clip",),
+    ),
 )
 """All models, in the order in which they are trained."""
 
-GROUPS = {"faces": ("detector", "recogniser"), "evaluation": ("judge", "dino", "classifiers")}
+GROUPS = {"faces": ("detector", "recogniser"), "evaluation": ("judge", "dino", "classifiers", "reward")}
 """Names for several models at once."""
 
 

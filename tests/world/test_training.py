@@ -14,7 +14,7 @@ from difflora.world.manifest import check_manifest, read_manifest
 from difflora.world.training import BARS_SEED, record_rows, train_models
 from difflora.world.verify import run_verifications
 
-ORDER = ["detector", "recogniser", "vae", "text", "base", "judge", "clip", "dino", "classifiers"]
+ORDER = ["detector", "recogniser", "vae", "text", "base", "judge", "clip", "dino", "classifiers", "reward"]
 
 
 def test_all_in_order_then_measured(tmp_path: Path, fake_world: Any) -> None:
