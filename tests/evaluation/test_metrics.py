@@ -53,7 +53,7 @@ def people(tmp_path_factory: pytest.TempPathFactory, renders: Callable[[int, int
     with PeopleWriter(folder, {"kind": "rendered"}, SplitSettings(validation=0, test=0)) as writer:
         for number in range(3):
             pictures = renders(10 + number, 4)
-            writer.add(Person(f"t{number}", "man", pictures[:1], ["a"], pictures, ["a"] * 4))
+            writer.add(Person(f"t{number}", "man", pictures[:1].clone(), ["a"], pictures, ["a"] * 4))
         writer.finish()
     return PeopleFolder(folder)
 

@@ -22,7 +22,7 @@ def people(tmp_path_factory: pytest.TempPathFactory) -> PeopleFolder:
     with PeopleWriter(folder, {"kind": "grey"}, SPLITS) as writer:
         for number in range(10):
             references = torch.stack([torch.full((3, 16, 16), 20 * number + n, dtype=torch.uint8) for n in range(3)])
-            writer.add(Person(f"p{number}", "man", references[:1], ["a"], references, ["a"] * 3))
+            writer.add(Person(f"p{number}", "man", references[:1].clone(), ["a"], references, ["a"] * 3))
         writer.finish()
     return PeopleFolder(folder)
 
