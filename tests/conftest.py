@@ -74,6 +74,7 @@ def chain_values(chain_base: Path) -> dict[str, Any]:
         "pictures": {"steps": 2, "guidance_scale": 1.0},
         "independent": str(assets / "evaluation" / "recogniser" / "recogniser.onnx"),
         "agreement_options": {"assets": str(assets)},
+        "metrics": {"dino": str(assets / "evaluation" / "dino"), "clip": str(assets / "clip"), "fid": "dino"},
         "regression": {"components": 3, "mlp_epochs": 2},
         "sheet_people": 1,
         "figures": {

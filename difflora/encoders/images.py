@@ -49,6 +49,20 @@ def as_pictures(images: Sequence[Picture]) -> list[Image.Image]:
     return pictures
 
 
+def as_arrays(images: Tensor) -> list[Tensor]:
+    """A batch as single pictures, as the encoders take them.
+
+    Args:
+        images: (N, 3, H, W), uint8 or float in [0, 1], RGB.
+
+    Returns:
+        N tensors (H, W, 3) uint8.
+    """
+    if images.dtype != torch.uint8:
+        images = images.clamp(0, 1).mul(255).round().byte()
+    return list(images.permute(0, 2, 3, 1).cpu())
+
+
 class _FolderEncoder:
     """A vision model from a local folder behind its own image processor."""
 

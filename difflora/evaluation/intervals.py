@@ -22,6 +22,20 @@ def difference(one: Array, other: Array) -> dict[str, float]:
     return interval(one - other)
 
 
+def around(value: float, draws: Array) -> dict[str, float]:
+    """A figure of all people together, with the interval of its draws.
+
+    Drawing with replacement repeats people, which alone moves such figures (FID upwards), so that the draws' spread
+    about their own median is laid about the figure.
+
+    Args:
+        value: over everyone.
+        draws: (B,) the same over people drawn with replacement.
+    """
+    low, middle, high = np.quantile(draws, (0.025, 0.5, 0.975))
+    return {"mean": value, "low": float(value + low - middle), "high": float(value + high - middle)}
+
+
 def fraction(part: Array, whole: Array, base: Array) -> dict[str, float] | None:
     """``(part - base) / (whole - base)`` of the means over the same people, with its interval.
 

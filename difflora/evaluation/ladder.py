@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -16,6 +17,7 @@ from difflora.errors import DiffLoRAError
 from difflora.evaluation.agreement import PromptAgreement
 from difflora.evaluation.likeness import Likeness
 from difflora.evaluation.measure import Measured, Scorer
+from difflora.evaluation.metrics import PictureMetrics
 from difflora.evaluation.rows import Rivals, rows_of, strengthened
 from difflora.evaluation.settings import EvaluateSettings
 from difflora.evaluation.strength import choose_strengths
@@ -35,6 +37,7 @@ class Ladder:
         strengths: method -> the chosen one.
         tried: what was measured on validation people: method -> strength -> figures.
         seconds: of the hypernetwork's parts, a person.
+        facts: what pictures were measured with, for the report.
     """
 
     subjects: list[Subject]
@@ -43,6 +46,7 @@ class Ladder:
     strengths: dict[str, float]
     tried: dict[str, dict[str, dict[str, float]]] = field(default_factory=dict)
     seconds: dict[str, float] = field(default_factory=dict)
+    facts: dict[str, Any] = field(default_factory=dict)
 
 
 def climb(
@@ -56,6 +60,7 @@ def climb(
     agreement: PromptAgreement | None,
     settings: EvaluateSettings,
     *,
+    metrics: PictureMetrics | None = None,
     progress: bool = True,
 ) -> Ladder:
     """Draws and scores every rung.
@@ -70,6 +75,7 @@ def climb(
         likeness: the recognisers.
         agreement: scores pictures by their prompts; None for none.
         settings: how much, on whom.
+        metrics: measures the finished pictures, not those that strengths are chosen by; None for none.
         progress: whether to show a bar with the time left.
 
     Raises:
@@ -86,7 +92,8 @@ def climb(
         Painter(base, corpus.layout, settings.pictures) as painter,
         tqdm(total=drawn, desc="evaluate", unit="picture", disable=not progress, mininterval=2) as bar,
     ):
-        scorer = Scorer(painter, likeness, agreement, float(lae.config.alpha) / corpus.layout.rank, bar.update)
+        factor = float(lae.config.alpha) / corpus.layout.rank
+        scorer = Scorer(painter, likeness, agreement, factor, bar.update)
         strengths, tried = choose_strengths(
             scorer,
             choosers,
@@ -96,20 +103,37 @@ def climb(
             settings.strengths,
             settings.agreement_margin,
         )
-        ends = {
-            "base": scorer.measure(subjects, None),
-            "real": scorer.real(subjects, _real(people, subjects, len(settings.prompts))),
-        }
+
+        def finished(measured: Measured, *, prompted: bool = True) -> Measured:
+            return measured if metrics is None else metrics.add(subjects, measured, prompted=prompted)
+
+        real = scorer.real(subjects, _real(people, subjects, len(settings.prompts)))
+        ends = {"base": finished(scorer.measure(subjects, None)), "real": finished(real, prompted=False)}
         native, best = {"base": ends["base"]}, {"base": ends["base"]}
+        merge = painter.merge_seconds(next(iter(rows.values()))[0], factor)
         for name, flat in rows.items():
-            native[name] = scorer.measure(subjects, flat)
+            native[name] = _with_parts(finished(scorer.measure(subjects, flat)), seconds.get(name, {}), merge)
             _changed(name, native[name], ends["base"])
             if strengths[name] == 1.0:
                 best[name] = native[name]
                 bar.update(len(subjects) * len(settings.prompts))
             else:
-                best[name] = scorer.measure(subjects, strengthened(flat, rivals.mean, strengths[name]))
-    return Ladder(subjects, native | {"real": ends["real"]}, best | {"real": ends["real"]}, strengths, tried, seconds)
+                stronger = finished(scorer.measure(subjects, strengthened(flat, rivals.mean, strengths[name])))
+                best[name] = _with_parts(stronger, seconds.get(name, {}), merge)
+    return Ladder(
+        subjects,
+        native | {"real": ends["real"]},
+        best | {"real": ends["real"]},
+        strengths,
+        tried,
+        seconds.get("generated", {}),
+        metrics.facts() if metrics is not None else {},
+    )
+
+
+def _with_parts(measured: Measured, parts: dict[str, float], merge: float) -> Measured:
+    """A LoRA method's figures, its seconds in the order in which they pass."""
+    return replace(measured, seconds={**parts, "merge": merge, **measured.seconds})
 
 
 def _real(people: PeopleFolder, subjects: Sequence[Subject], count: int) -> list[Tensor]:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -12,6 +13,7 @@ from torch import Tensor
 
 from difflora.evaluation.agreement import PromptAgreement
 from difflora.evaluation.likeness import Likeness, similarity
+from difflora.evaluation.set_distances import SetFigure
 from difflora.evaluation.subjects import Subject
 from difflora.inference.painter import Painter
 
@@ -25,13 +27,17 @@ class Measured:
     """A method's figures, one a person, each the mean over the person's prompts.
 
     Attributes:
-        scores: ``face_sim``, ``face_sim_independent``, ``agreement`` and ``faces_found``, as far as they are measured
-            -> (P,) float64.
+        scores: ``face_sim``, ``face_sim_independent``, ``agreement``, ``faces_found`` and those of
+            ``PictureMetrics``, as far as they are measured -> (P,) float64.
         pictures: (P, prompts, 3, H, W) float32 in [0, 1].
+        sets: ``fid`` and ``kid``, of all pictures together.
+        seconds: of each part, of one person and one picture: ``encode``, ``sample``, ``decode``, ``merge``, ``images``.
     """
 
     scores: dict[str, Array]
     pictures: Tensor
+    sets: dict[str, SetFigure] = field(default_factory=dict)
+    seconds: dict[str, float] = field(default_factory=dict)
 
 
 class Scorer:
@@ -64,9 +70,10 @@ class Scorer:
             rows: (P, D) flat LoRAs; None for the base model alone.
         """
         prompts, seeds = [one.prompts for one in subjects], [one.seeds for one in subjects]
-        made, scores = [], []
+        made, scores, spent = [], [], 0.0
         for start in range(0, len(subjects), _PEOPLE):
             here = slice(start, start + _PEOPLE)
+            started = time.perf_counter()
             if rows is None:
                 flat = self._painter.paint(
                     [word for person in prompts[here] for word in person], [seed for own in seeds[here] for seed in own]
@@ -74,11 +81,14 @@ class Scorer:
                 pictures = flat.unflatten(0, (-1, len(prompts[0])))  # (P', K, 3, H, W)
             else:
                 pictures = self._painter.paint_people(prompts[here], seeds[here], rows[here], self._factor)
+            spent += time.perf_counter() - started
             made.append(pictures)
             scores += [self._score(one, shown) for one, shown in zip(subjects[here], pictures, strict=True)]
             if self._on_picture is not None:
                 self._on_picture(pictures.shape[0] * pictures.shape[1])
-        return Measured(_columns(scores), torch.cat(made))
+        return Measured(
+            _columns(scores), torch.cat(made), seconds={"images": spent / (len(subjects) * len(prompts[0]))}
+        )
 
     def real(self, subjects: Sequence[Subject], pictures: Sequence[Tensor]) -> Measured:
         """Scores pictures that show the person for certain, (K, 3, H, W) uint8 each: the ceiling."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from difflora.evaluation.intervals import difference, fraction, interval
+from difflora.evaluation.intervals import around, difference, fraction, interval
 from difflora.evaluation.ladder import Ladder
 from difflora.evaluation.likeness import RECOGNISERS
 from difflora.evaluation.measure import Measured
@@ -33,7 +33,10 @@ def summarise(ladder: Ladder, settings: EvaluateSettings) -> dict[str, Any]:
 
     Keys: ``methods.<name>.<score>``, ``fraction.<recogniser>`` and ``paired.<a>_minus_<b>.<score>``, each with
     ``mean``, ``low`` and ``high``, at each method's best strength; ``methods_native``, ``fraction_native`` and
-    ``paired_native`` are the same at strength 1. ``fraction`` is (generated - base) / (teacher - base), null where the
+    ``paired_native`` are the same at strength 1. ``fid`` and ``kid`` are of all pictures together, with intervals of
+    people drawn anew. ``methods.<name>.seconds`` has the parts and ``sum``: from a reference to the first picture, of
+    one person, ``images`` being one picture's. ``metrics``, ``fid_features`` and ``fid_reference`` say what was
+    measured with what, and what was left out. ``fraction`` is (generated - base) / (teacher - base), null where the
     teacher's own gain is not clearly above zero.
     """
     subjects = ladder.subjects
@@ -49,6 +52,7 @@ def summarise(ladder: Ladder, settings: EvaluateSettings) -> dict[str, Any]:
         "paired": _pairs(ladder.best),
         "paired_native": _pairs(ladder.native),
         "seconds": ladder.seconds,
+        **ladder.facts,
     }
     rounded: dict[str, Any] = _rounded(figures)
     return rounded
@@ -69,9 +73,15 @@ def by_person(ladder: Ladder) -> dict[str, Any]:
 
 
 def _methods(methods: Mapping[str, Measured]) -> dict[str, Any]:
-    return {
-        name: {key: interval(values) for key, values in measured.scores.items()} for name, measured in methods.items()
-    }
+    return {name: _figures(measured) for name, measured in methods.items()}
+
+
+def _figures(measured: Measured) -> dict[str, Any]:
+    found: dict[str, Any] = {key: interval(values) for key, values in measured.scores.items()}
+    found |= {key: around(figure.value, figure.draws) for key, figure in measured.sets.items()}
+    if measured.seconds:
+        found["seconds"] = measured.seconds | {"sum": sum(measured.seconds.values())}
+    return found
 
 
 def _fractions(methods: Mapping[str, Measured]) -> dict[str, Any]:
@@ -83,14 +93,19 @@ def _fractions(methods: Mapping[str, Measured]) -> dict[str, Any]:
 
 def _pairs(methods: Mapping[str, Measured]) -> dict[str, Any]:
     return {
-        f"{one}_minus_{other}": {
-            key: difference(values, methods[other].scores[key])
-            for key, values in methods[one].scores.items()
-            if key in methods[other].scores
-        }
+        f"{one}_minus_{other}": _differences(methods[one], methods[other])
         for one, other in PAIRS
         if one in methods and other in methods
     }
+
+
+def _differences(one: Measured, other: Measured) -> dict[str, dict[str, float]]:
+    found = {key: difference(values, other.scores[key]) for key, values in one.scores.items() if key in other.scores}
+    for key, figure in one.sets.items():
+        if key in other.sets:  # draw by draw: the same people were drawn for both
+            theirs = other.sets[key]
+            found[key] = around(figure.value - theirs.value, figure.draws - theirs.draws)
+    return found
 
 
 def _rounded(value: Any) -> Any:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -98,8 +99,12 @@ def rows_of(
     lae: LoraAutoencoder,
     pipeline: DiffLoRAPipeline,
     settings: EvaluateSettings,
-) -> tuple[dict[str, Tensor], dict[str, float]]:
+) -> tuple[dict[str, Tensor], dict[str, dict[str, float]]]:
     """Each method's LoRAs of the subjects.
+
+    Seconds are those of one person, the others' share left out: ``encode`` where a method looks at the reference,
+    ``sample`` and ``decode`` of the hypernetwork, ``decode`` of the autoencoder. What is done once for everyone, such
+    as fitting a regression, is not a person's; nor is the teacher's training, which the corpus did.
 
     Args:
         subjects: P people.
@@ -110,27 +115,32 @@ def rows_of(
         settings: how it samples.
 
     Returns:
-        Method -> (P, D) float32, all at strength 1, and seconds a person of the hypernetwork's parts.
+        Method -> (P, D) float32, all at strength 1, and method -> part -> seconds a person.
     """
+    started = time.perf_counter()
     face, image = embed_subjects(subjects, pipeline)  # (P, Df), (P, Di)
+    encode = {"encode": (time.perf_counter() - started) / len(subjects)}
     teacher = corpus.rows([corpus.places[subject.identity] for subject in subjects])  # (P, D)
     rows: dict[str, Tensor] = {}
-    seconds: dict[str, float] = {}
+    seconds: dict[str, dict[str, float]] = {}
     for method in settings.methods:
         match method:
             case "other":
                 rows[method] = teacher[others(subjects)]
             case "retrieval":
-                rows[method] = rivals.retrieval(face.cpu())
+                rows[method], seconds[method] = rivals.retrieval(face.cpu()), encode
             case "ridge":
-                rows[method] = rivals.ridge(face.cpu(), image.cpu())
+                rows[method], seconds[method] = rivals.ridge(face.cpu(), image.cpu()), encode
             case "mlp":
-                rows[method] = rivals.mlp(face.cpu(), image.cpu())
+                rows[method], seconds[method] = rivals.mlp(face.cpu(), image.cpu()), encode
             case "reconstruction":
+                started = time.perf_counter()
                 with torch.no_grad():
                     rows[method] = lae.decode(lae.encode(teacher.to(lae.mean.device))).cpu()
+                seconds[method] = {"decode": (time.perf_counter() - started) / len(subjects)}
             case "generated":
-                rows[method], seconds = generate_rows(subjects, pipeline, face, image, settings)
+                rows[method], parts = generate_rows(subjects, pipeline, face, image, settings)
+                seconds[method] = encode | parts
             case "teacher":
                 rows[method] = teacher
     return rows, seconds

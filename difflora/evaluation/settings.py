@@ -8,6 +8,7 @@ from typing import Any, Literal, get_args
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from difflora.evaluation.figures.settings import FigureSettings
+from difflora.evaluation.metric_settings import MetricSettings
 from difflora.inference.painter import PictureSettings
 from difflora.models.noise import Sampler
 from difflora.prompts import PERSON
@@ -67,6 +68,7 @@ class EvaluateSettings(BaseModel):
     independent: Path | None = Field(None, description="ONNX file of a face recogniser that nothing else uses")
     agreement: str | None = Field(None, description="module:Class that scores pictures by their prompts")
     agreement_options: dict[str, Any] = {}
+    metrics: MetricSettings = MetricSettings()
     regression: RegressionSettings = RegressionSettings()
     sheet_people: int = Field(8, ge=0, description="people in the picture grid")
     store_pictures: StoredPictures = StoredPictures()

@@ -1,4 +1,4 @@
-"""The evaluation's figures as a table for the terminal."""
+"""The evaluation's figures as tables for the terminal."""
 
 from __future__ import annotations
 
@@ -13,6 +13,16 @@ _COLUMNS = {
     "agreement": "prompts followed",
     "faces_found": "faces found",
 }
+_QUALITY = {
+    "dino": "DINO",
+    "clip_i": "CLIP-I",
+    "clip_t": "CLIP-T",
+    "image_reward": "ImageReward",
+    "diversity": "diversity",
+    "fid": "FID",
+    "kid": "KID",
+}
+_SECONDS = ("encode", "sample", "decode", "merge", "images", "sum")
 
 
 def ladder_table(figures: Mapping[str, Any]) -> Table:
@@ -36,6 +46,42 @@ def ladder_table(figures: Mapping[str, Any]) -> Table:
     return table
 
 
+def further_tables(figures: Mapping[str, Any]) -> list[Table]:
+    """What pictures were measured with beside likeness and agreement, and seconds: a table each, where there are any.
+
+    Args:
+        figures: what ``summarise`` gives.
+    """
+    rows = figures["methods"]
+    tables = []
+    if shown := [key for key in _QUALITY if any(key in row for row in rows.values())]:
+        table = Table(title=f"Pictures at the same strengths{_against(figures)}; 95% intervals below")
+        table.add_column("method")
+        for key in shown:
+            table.add_column(_QUALITY[key], justify="right")
+        for name, row in rows.items():
+            table.add_row(name, *(_cell(row.get(key), "\n") for key in shown))
+        tables.append(table)
+    timed = {name: row["seconds"] for name, row in rows.items() if row.get("seconds")}
+    if timed:
+        table = Table(title="Seconds of one person and one picture")
+        table.add_column("method")
+        parts = [part for part in _SECONDS if any(part in row for row in timed.values())]
+        for part in parts:
+            table.add_column(part, justify="right")
+        for name, row in timed.items():
+            table.add_row(name, *(f"{row[part]:.4f}" if part in row else "-" for part in parts))
+        tables.append(table)
+    return tables
+
+
+def _against(figures: Mapping[str, Any]) -> str:
+    reference = figures.get("fid_reference")
+    if reference is None:
+        return ""
+    return f"; FID and KID by {figures['fid_features']} against {reference['pictures']} {reference['name']}"
+
+
 def summary_lines(figures: Mapping[str, Any]) -> list[str]:
     """The figures that decide, in words."""
     lines = []
@@ -48,10 +94,11 @@ def summary_lines(figures: Mapping[str, Any]) -> list[str]:
         if f"generated_minus_{other}" not in figures["paired"]:
             continue
         lines.append(f"generated minus {other}: {_cell(figures['paired'][f'generated_minus_{other}']['face_sim'])}")
+    lines += [f"not measured: {name}, {why}" for name, why in figures.get("metrics", {}).get("left_out", {}).items()]
     return lines
 
 
-def _cell(figure: Mapping[str, float] | None) -> str:
+def _cell(figure: Mapping[str, float] | None, between: str = " ") -> str:
     if figure is None:
         return "-"
-    return f"{figure['mean']:.3f} ({figure['low']:.3f} to {figure['high']:.3f})"
+    return f"{figure['mean']:.3f}{between}({figure['low']:.3f} to {figure['high']:.3f})"

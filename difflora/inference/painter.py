@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Sequence
 from types import TracebackType
 from typing import Any, Literal, Self
@@ -143,6 +144,30 @@ class Painter:
                 )
                 parts.append(made.unflatten(0, (len(part), count)))
         return torch.cat(parts)
+
+    def merge_seconds(self, row: Tensor, scale: float = 1.0) -> float:
+        """Seconds that one LoRA takes to be merged, the base's copy of its weights being there already.
+
+        Args:
+            row: (D,) flat LoRA.
+            scale: how strongly it is applied, times alpha / rank.
+
+        Raises:
+            BadParameter: if the LoRA does not fit the base.
+        """
+        if self._layout is None:
+            raise BadParameter("this painter was made without a LoRA layout: give one to merge LoRAs")
+        self._merger = self._merger or LoraMerger(self._base.unet, self._layout)
+        try:
+            for _ in range(2):  # the first one warms up
+                started = time.perf_counter()
+                self._merger.merge(row, scale)
+                if self._base.device.type == "cuda":
+                    torch.cuda.synchronize(self._base.device)
+                seconds = time.perf_counter() - started
+        finally:
+            self._merger.restore()
+        return seconds
 
     def _batch(self, prompts: Sequence[str], seeds: Sequence[int]) -> Tensor:
         pipeline: Any = self._base.pipeline

@@ -73,18 +73,19 @@ def figures(
     """
     from rich.console import Console
 
-    from difflora.evaluation.table import ladder_table, summary_lines
+    from difflora.evaluation.table import further_tables, ladder_table, summary_lines
     from difflora.folders import read_json
 
     found = read_json(file)
     try:
-        table, lines = ladder_table(found), summary_lines(found)
+        tables, lines = [ladder_table(found), *further_tables(found)], summary_lines(found)
     except (KeyError, TypeError, AttributeError) as error:
         raise BadFile(
             f"{file}: holds no figures of an evaluation ({error!r}); run `difflora stage evaluate`"
         ) from error
     console = Console()
-    console.print(table)
+    for table in tables:
+        console.print(table)
     for line in lines:
         console.print(line, highlight=False)
 

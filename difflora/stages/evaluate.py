@@ -14,6 +14,7 @@ from difflora.evaluation.agreement import load_agreement
 from difflora.evaluation.gallery import keep_pictures
 from difflora.evaluation.ladder import Ladder, climb
 from difflora.evaluation.likeness import Likeness
+from difflora.evaluation.metrics import PictureMetrics
 from difflora.evaluation.page import write_page
 from difflora.evaluation.ranking import rank
 from difflora.evaluation.report import by_person, summarise
@@ -105,6 +106,7 @@ def measure(workspace: Workspace, model: Path | None = None) -> tuple[Ladder, di
         Likeness(faces, chosen.independent),
         load_agreement(chosen.agreement, chosen.agreement_options) if chosen.agreement else None,
         chosen,
+        metrics=PictureMetrics(chosen.metrics, people, params.models.device),
     )
     figures = summarise(ladder, chosen)
     figures["setting"] = {

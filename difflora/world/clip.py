@@ -126,7 +126,7 @@ def contrastive_loss(image: Tensor, text: Tensor, log_scale: Tensor) -> Tensor:
     return (F.cross_entropy(logits, own) + F.cross_entropy(logits.T, own)) / 2
 
 
-def _normalise(images: Tensor) -> Tensor:
+def normalise(images: Tensor) -> Tensor:
     """(N, 3, H, W) in [0, 1] to CLIP's normalised pixels."""
     mean = torch.tensor(CLIPImageProcessorPil.image_mean).view(1, 3, 1, 1)
     deviation = torch.tensor(CLIPImageProcessorPil.image_std).view(1, 3, 1, 1)
@@ -166,7 +166,7 @@ def train_clip(settings: ClipSettings | None, assets: Path, work: Path, pool: Po
         # Causal attention and pooling at the first end token make cutting the common padding exact.
         text = model.text_model(ids[rows, variant, :longest].long()).pooler_output
         images = jitter_colour(soften(pool.batch(rows), generator, odds=0.3), generator, amount=0.03, noise=0.02)
-        vision = model.vision_model(_normalise(images))
+        vision = model.vision_model(normalise(images))
         image, text = model.visual_projection(vision.pooler_output), model.text_projection(text)  # (B, D) both
         own = {name: values[rows] for name, values in labels.items()}
         attributes = image_heads(image, own) + text_heads(text, own)

@@ -131,6 +131,15 @@ MODELS: tuple[WorldModel, ...] = (
         ("evaluation/classifiers/*",),
     ),
     WorldModel(
+        "reward",
+        "the reward model",
+        "A small network on CLIP's features of picture and caption, trained on this world's own preferences: a render "
+        "before a spoilt one, and before one that its caption does not describe. It stands where ImageReward does.",
+        "difflora.world.reward",
+        ("evaluation/reward/*",),
+        verified_with=("clip",),
+    ),
+    WorldModel(
         "photomaker",
         "PhotoMaker",
         "A PhotoMaker in the public version 1's keys: an id encoder on CLIP's vision tower, its fusion and a LoRA of "
@@ -143,7 +152,7 @@ MODELS: tuple[WorldModel, ...] = (
 )
 """All models, in the order in which they are trained."""
 
-GROUPS = {"faces": ("detector", "recogniser"), "evaluation": ("judge", "dino", "classifiers")}
+GROUPS = {"faces": ("detector", "recogniser"), "evaluation": ("judge", "dino", "classifiers", "reward")}
 """Names for several models at once."""
 
 

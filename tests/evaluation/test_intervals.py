@@ -3,7 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from difflora.evaluation.intervals import difference, fraction, interval
+from difflora.evaluation.intervals import around, difference, fraction, interval
 
 GENERATOR = np.random.default_rng(3)
 
@@ -36,6 +36,14 @@ def test_no_fraction_of_no_gain() -> None:
     base = GENERATOR.normal(0, 0.05, 40)
     assert fraction(base, base, base) is None
     assert fraction(base, GENERATOR.normal(0, 0.05, 40), base) is None
+
+
+def test_draws_lie_about_the_figure_whatever_their_level() -> None:
+    draws = GENERATOR.normal(9.0, 0.5, 5000)
+    found = around(7.0, draws)
+    assert found["mean"] == 7.0
+    assert found["low"] == pytest.approx(7 - 1.96 * 0.5, abs=0.05)
+    assert found["high"] == pytest.approx(7 + 1.96 * 0.5, abs=0.05)
 
 
 def test_equal_values_and_one_person_have_a_point() -> None:

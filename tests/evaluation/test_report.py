@@ -11,10 +11,11 @@ from rich.console import Console
 from difflora.evaluation.ladder import Ladder
 from difflora.evaluation.measure import Measured
 from difflora.evaluation.report import PAIRS, by_person, summarise
+from difflora.evaluation.set_distances import SetFigure
 from difflora.evaluation.settings import EvaluateSettings
 from difflora.evaluation.sheet import people_sheet
 from difflora.evaluation.subjects import Subject
-from difflora.evaluation.table import ladder_table, summary_lines
+from difflora.evaluation.table import further_tables, ladder_table, summary_lines
 
 LEVELS = {
     "base": 0.0,
@@ -40,15 +41,24 @@ def ladder(make_subject: Callable[..., Subject]) -> Ladder:
         scores["faces_found"] = np.ones(12)
         if not real:
             scores["agreement"] = np.full(12, 0.9)
-        return Measured(scores, torch.rand(12, 2, 3, 16, 16))
+        scores["dino"] = 0.5 + own
+        draws = np.linspace(-0.1, 0.1, 41)
+        sets = {"fid": SetFigure(1 - level, 1 - level + draws), "kid": SetFigure(0.2, 0.3 + draws)}
+        parts = {} if real else {"merge": 0.25, "images": 0.5}
+        return Measured(scores, torch.rand(12, 2, 3, 16, 16), sets, parts)
 
     native = {name: measured(level, name == "real") for name, level in LEVELS.items()}
     best = {name: measured(1.1 * level, name == "real") for name, level in LEVELS.items()}
     subjects = [make_subject(f"p{number}", torch.eye(2)[0]) for number in range(12)]
     strengths = {name: 1.25 for name in LEVELS if name not in ("base", "real")}
-    return Ladder(subjects, native, best, strengths, {}, {"sample": 0.1, "decode": 0.2})
+    return Ladder(subjects, native, best, strengths, {}, {"sample": 0.1, "decode": 0.2}, FACTS)
 
 
+FACTS = {
+    "metrics": {"left_out": {"image_reward": "evaluate.metrics.reward is null"}},
+    "fid_features": "dino (vit)",
+    "fid_reference": {"name": "real pictures of the training people", "pictures": 100},
+}
 SETTINGS = EvaluateSettings(people=12, prompts=("a photo of {person}", "{person} on a beach"))
 
 
@@ -68,6 +78,24 @@ def test_every_figure_is_where_it_is_looked_for(ladder: Ladder) -> None:
     assert figures["paired"]["generated_minus_teacher"]["face_sim"]["high"] < 0
 
 
+def test_set_figures_have_intervals_and_paired_differences(ladder: Ladder) -> None:
+    figures = json.loads(json.dumps(summarise(ladder, SETTINGS), allow_nan=False))
+    row = figures["methods_native"]["generated"]
+    assert row["fid"] == {"mean": 0.55, "low": pytest.approx(0.455), "high": pytest.approx(0.645)}
+    assert row["kid"] == {"mean": 0.2, "low": pytest.approx(0.105), "high": pytest.approx(0.295)}
+    minus = figures["paired_native"]["generated_minus_base"]
+    assert minus["fid"] == {"mean": -0.45, "low": -0.45, "high": -0.45}, "draw by draw"
+    assert minus["dino"]["mean"] == 0
+    assert figures["fid_features"] == "dino (vit)"
+    assert figures["fid_reference"]["pictures"] == 100
+
+
+def test_seconds_have_parts_and_a_sum(ladder: Ladder) -> None:
+    methods = summarise(ladder, SETTINGS)["methods"]
+    assert methods["generated"]["seconds"] == {"merge": 0.25, "images": 0.5, "sum": 0.75}
+    assert "seconds" not in methods["real"]
+
+
 def test_figures_a_person_can_be_compared_again(ladder: Ladder) -> None:
     figures = by_person(ladder)
     assert figures["people"] == [f"p{number}" for number in range(12)]
@@ -81,6 +109,22 @@ def test_the_table_has_a_row_a_method(ladder: Ladder) -> None:
     text = console.export_text()
     assert all(name in text for name in LEVELS)
     assert any("fraction" in line for line in summary_lines(figures))
+    assert "not measured: image_reward, evaluate.metrics.reward is null" in summary_lines(figures)
+
+
+def test_further_tables_fit_a_terminal(ladder: Ladder) -> None:
+    figures = summarise(ladder, SETTINGS)
+    console = Console(width=100, record=True, file=open("/dev/null", "w"))  # noqa: SIM115 - closed with the process
+    quality, seconds = further_tables(figures)
+    console.print(quality)
+    text = " ".join(console.export_text().split())
+    dino = f"{figures['methods']['generated']['dino']['mean']:.3f}"
+    assert all(word in text for word in ("DINO", "FID", "KID", "against 100 real pictures", dino)), text
+    assert "CLIP-T" not in text, "nobody has it"
+    console.print(seconds)
+    assert "0.7500" in console.export_text()
+    bare = {"methods": {"base": {"face_sim": {"mean": 0.0, "low": 0.0, "high": 0.0}}}}
+    assert further_tables(bare) == []
 
 
 def test_the_sheet_is_a_picture(ladder: Ladder) -> None:

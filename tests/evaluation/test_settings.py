@@ -19,6 +19,12 @@ from difflora.validation import validated
         ({"people": 1}, "evaluate.people"),
         ({"pictures": {"sampler": "euler"}}, "evaluate.pictures.sampler"),
         ({"colour": 1}, "evaluate.colour"),
+        ({"metrics": {"colour": 1}}, "evaluate.metrics.colour"),
+        ({"metrics": {"fid": "vgg"}}, "evaluate.metrics.fid"),
+        ({"metrics": {"fid": "dino"}}, "evaluate.metrics: fid is 'dino', but dino is null"),
+        ({"metrics": {"reference": "coco"}}, "fid is null, but reference or inception is given"),
+        ({"metrics": {"reward_options": {"assets": "a"}}}, "reward_options are given, but reward is null"),
+        ({"metrics": {"draws": 2}}, "evaluate.metrics.draws"),
     ],
 )
 def test_mistakes_name_their_key(values: dict[str, Any], said: str) -> None:

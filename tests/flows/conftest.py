@@ -41,9 +41,10 @@ def repository(chain_params: dict[str, Any], chain_base: Path, tmp_path: Path) -
 def make_repository(root: Path, values: dict[str, Any], base: Path) -> None:
     """Lays the chain's files where they are in the repository, with paths as they are there."""
     assets = root / "assets" / "embedded"
-    shutil.copytree(ROOT / "assets" / "embedded", assets, ignore=shutil.ignore_patterns("base", "dino"))
+    shutil.copytree(ROOT / "assets" / "embedded", assets, ignore=shutil.ignore_patterns("base"))
     shutil.copytree(base, assets / "base")
-    values["models"] = yaml.safe_load((ROOT / "params.yaml").read_text())["models"]
+    own = yaml.safe_load((ROOT / "params.yaml").read_text())
+    values["models"], values["evaluate"]["metrics"] = own["models"], own["evaluate"]["metrics"]
     values["models"]["base"]["name"] = "tiny"
     values["evaluate"]["independent"] = "assets/embedded/evaluation/recogniser/recogniser.onnx"
     values["evaluate"]["agreement_options"] = {"assets": "assets/embedded"}

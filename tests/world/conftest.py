@@ -23,6 +23,7 @@ FILES = {
     "clip": "clip/model.bin",
     "dino": "evaluation/dino/model.bin",
     "classifiers": "evaluation/classifiers/model.bin",
+    "reward": "evaluation/reward/model.bin",
     "photomaker": "photomaker/model.bin",
 }
 

@@ -9,7 +9,19 @@ from difflora.world.registry import GROUPS, MODELS, WorldModel, names, owner_of,
 
 
 def test_order_of_training() -> None:
-    expected = ["detector", "recogniser", "vae", "text", "base", "judge", "clip", "dino", "classifiers", "photomaker"]
+    expected = [
+        "detector",
+        "recogniser",
+        "vae",
+        "text",
+        "base",
+        "judge",
+        "clip",
+        "dino",
+        "classifiers",
+        "reward",
+        "photomaker",
+    ]
     assert [model.name for model in resolve(())] == expected
     assert [model.name for model in resolve(["clip", "faces", "vae"])] == ["detector", "recogniser", "vae", "clip"]
 
@@ -40,6 +52,7 @@ def test_groups_and_needs_name_models() -> None:
         ("evaluation/recogniser/model.safetensors", "judge"),
         ("evaluation/dino/config.json", "dino"),
         ("evaluation/classifiers/config.json", "classifiers"),
+        ("evaluation/reward/config.json", "reward"),
         ("notes.txt", None),
     ],
 )

@@ -14,7 +14,19 @@ from difflora.world.manifest import check_manifest, read_manifest
 from difflora.world.training import BARS_SEED, record_rows, train_models
 from difflora.world.verify import run_verifications
 
-ORDER = ["detector", "recogniser", "vae", "text", "base", "judge", "clip", "dino", "classifiers", "photomaker"]
+ORDER = [
+    "detector",
+    "recogniser",
+    "vae",
+    "text",
+    "base",
+    "judge",
+    "clip",
+    "dino",
+    "classifiers",
+    "reward",
+    "photomaker",
+]
 
 
 def test_all_in_order_then_measured(tmp_path: Path, fake_world: Any) -> None:
