@@ -36,7 +36,7 @@ class RecogniserSettings(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     channels: tuple[int, int, int] = Field((24, 48, 128), description="at 28, 14 and 7 pixels")
-    steps: int = Field(2000, ge=1)
+    steps: int = Field(1000, ge=1)
     batch_size: int = Field(128, ge=2)
     lr: float = Field(2e-3, gt=0)
     muon_lr: float | None = Field(0.02, gt=0)
