@@ -29,8 +29,9 @@ from difflora.encoders.faces import InsightFaceEncoder
 from difflora.errors import BadParameter
 from difflora.evaluation.likeness import Likeness, similarity
 from difflora.files import write_json
-from difflora.inference.painter import Painter, PictureSettings, noise_seed
+from difflora.inference.painter import Painter, PictureSettings
 from difflora.lora import LoraLayout
+from difflora.seeds import noise_seed
 from difflora.stages.params import load_params
 from difflora.world.agreement import ClassifierAgreement
 

@@ -41,7 +41,7 @@ def check_seed(seed: int, count: int | None = None) -> None:
 
 
 def run_verifications(names: Sequence[str], assets: Path, seed: int, count: int | None = None) -> list[Row]:
-    """Measures the bars of the named models (all of them for no name).
+    """Measures the bars of the named models; for no name, of all that were made, with a warning for the others.
 
     Args:
         names: names or groups of the registry.
@@ -55,6 +55,9 @@ def run_verifications(names: Sequence[str], assets: Path, seed: int, count: int 
     """
     check_seed(seed, count)
     models, stored, rows = resolve(names), stored_models(assets), []
+    if not names and stored and (missing := [model.name for model in models if model.name not in stored]):
+        logger.warning("%s: not made yet, and not measured: %s", assets, ", ".join(missing))
+        models = [model for model in models if model.name in stored]
     for model in models:
         for needed in (model.name, *model.verified_with):
             if needed not in stored:

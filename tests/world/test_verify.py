@@ -23,6 +23,17 @@ def test_rows_in_order_from_the_given_seed(tmp_path: Path, fake_world: Any) -> N
     assert [row.model for row in rows] == ["detector"] * 3 + ["recogniser"] * 3 + ["clip"] * 3
 
 
+def test_without_names_all_that_was_made_is_measured(
+    tmp_path: Path, fake_world: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    train_models(["faces", "vae"], tmp_path, tmp_path / "work", verify=False)
+    rows = run_verifications([], tmp_path, 77, 16)
+    assert {row.model for row in rows} == {"detector", "recogniser", "vae"}
+    assert "not made yet, and not measured: text, base, judge" in caplog.text
+    with pytest.raises(BadFile, match="no files of detector"):
+        run_verifications([], tmp_path / "nowhere", 77, 16)
+
+
 @pytest.mark.parametrize(("seed", "count"), [(-1, None), (1, None), (2, None), (2**31, None), (5, 7), (5, -1)])
 def test_seeds_and_counts_that_cannot_measure(tmp_path: Path, seed: int, count: int | None) -> None:
     with pytest.raises(BadParameter, match=r"seed|count"):
