@@ -55,9 +55,11 @@ def run_verifications(names: Sequence[str], assets: Path, seed: int, count: int 
     """
     check_seed(seed, count)
     models, stored, rows = resolve(names), stored_models(assets), []
-    if not names and stored and (missing := [model.name for model in models if model.name not in stored]):
-        logger.warning("%s: not made yet, and not measured: %s", assets, ", ".join(missing))
-        models = [model for model in models if model.name in stored]
+    if not names and stored:
+        whole = [model for model in models if {model.name, *model.verified_with} <= stored]
+        if left_out := [model.name for model in models if model not in whole]:
+            logger.warning("%s: not all made yet, so not measured: %s", assets, ", ".join(left_out))
+        models = whole
     for model in models:
         for needed in (model.name, *model.verified_with):
             if needed not in stored:
