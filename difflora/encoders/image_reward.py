@@ -124,7 +124,8 @@ class ImageReward(nn.Module):
         ).last_hidden_state[:, 0]  # (B, D)
         for place in _LAYERS:  # the public stack has no activations between its linear layers
             read = self.head[str(place)](read)
-        return (read[:, 0] - MEAN) / DEVIATION
+        scores: Tensor = (read[:, 0] - MEAN) / DEVIATION
+        return scores
 
 
 def _part(state: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:

@@ -82,4 +82,4 @@ class InceptionFile:
     def _pixels(self, picture: Image.Image) -> np.ndarray[Any, np.dtype[np.float32]]:
         height, width = self._size
         resized = picture.resize((width, height), Image.Resampling.BILINEAR)  # Pillow's is antialiased
-        return np.asarray(resized, np.float32).transpose(2, 0, 1) / 255  # (3, H, W)
+        return np.asarray(resized, np.float32).transpose(2, 0, 1) / np.float32(255)  # (3, H, W)

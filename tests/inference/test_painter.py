@@ -90,6 +90,17 @@ def test_dpm_solver_is_there_inside_and_gone_outside(base: FrozenBase) -> None:
     assert base.pipeline.scheduler is own
 
 
+def test_a_timed_merge_leaves_the_base_pristine(base: FrozenBase, lora: LoraWeights) -> None:
+    before = {name: value.clone() for name, value in base.unet.state_dict().items()}
+    with Painter(base, lora.layout, SETTINGS) as painter:
+        assert 0 < painter.merge_seconds(lora.flat, lora.factor) < 60
+        assert all(torch.equal(value, before[name]) for name, value in base.unet.state_dict().items())
+        with pytest.raises(BadParameter):
+            painter.merge_seconds(lora.flat[:-1])
+    with Painter(base, None, SETTINGS) as painter, pytest.raises(BadParameter, match="without a LoRA layout"):
+        painter.merge_seconds(lora.flat)
+
+
 def test_mistakes_are_named(base: FrozenBase, lora: LoraWeights) -> None:
     with Painter(base, None, SETTINGS) as painter:
         with pytest.raises(BadParameter, match="1 prompts and 2 seeds"):

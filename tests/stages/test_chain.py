@@ -37,6 +37,17 @@ def test_every_step_leaves_its_figures(chain: Path) -> None:
     assert set(figures["methods"]) >= {"base", "retrieval", "ridge", "mlp", "generated", "teacher", "real"}
     assert figures["methods"]["real"]["face_sim"]["mean"] > 0.5, "real pictures are recognised"
     assert figures["people"] == 2
+    for name, row in figures["methods"].items():
+        assert {"dino", "clip_i", "diversity", "faces_found", "fid", "kid"} <= set(row), name
+        assert ("clip_t" in row) == (name != "real"), name
+    assert set(figures["methods"]["generated"]["seconds"]) == {
+        *("encode", "sample", "decode", "merge", "images", "sum")
+    }
+    assert set(figures["methods"]["base"]["seconds"]) == {"images", "sum"}
+    assert "fid" in figures["paired"]["generated_minus_base"]
+    assert figures["fid_reference"]["name"] == "real pictures of the training people"
+    assert figures["metrics"]["left_out"] == {"image_reward": "evaluate.metrics.reward is null"}
+    assert set(figures["metrics"]["ms_per_picture"]) == {"dino", "clip"}
     for name in ("people.png", "evaluation_people.json", "evaluation.md", "lae_loss.csv", "dit_loss.csv"):
         assert (chain / "reports" / name).stat().st_size > 0
     assert (chain / "reports" / "effect_loss.csv").read_text().startswith("step,loss,")
