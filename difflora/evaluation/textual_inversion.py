@@ -218,7 +218,7 @@ class TextualInversion:
         for module in encoder.modules():
             if _own(module, "eos_token_id") == 2:
                 opened.callback(setattr, module, "eos_token_id", 2)
-                module.eos_token_id = tokenizer.eos_token_id  # type: ignore[assignment]
+                module.eos_token_id = tokenizer.eos_token_id
         return taught
 
 
