@@ -18,16 +18,17 @@ import typer
 import yaml
 from rich.console import Console
 from rich.table import Table
-from torch import Tensor
 
-from benchmarks.corpus import Subject, make_subjects
+from benchmarks.corpus import make_subjects
 from difflora.corpus.allocator import keep_freed_memory
 from difflora.corpus.base import FrozenBase
 from difflora.corpus.dreambooth import train_people
 from difflora.corpus.settings import DreamBoothSettings, read_settings
 from difflora.encoders.faces import InsightFaceEncoder
 from difflora.errors import BadParameter
-from difflora.evaluation.likeness import Likeness, similarity
+from difflora.evaluation.likeness import Likeness
+from difflora.evaluation.measure import Measured, Scorer
+from difflora.evaluation.subjects import Subject
 from difflora.files import write_json
 from difflora.inference.painter import Painter, PictureSettings
 from difflora.lora import LoraLayout
@@ -49,19 +50,9 @@ def read_recipe(words: str, preset: DreamBoothSettings) -> DreamBoothSettings:
     return read_settings(None, values)
 
 
-def score(
-    subjects: list[Subject], pictures: Tensor, likeness: Likeness, agreement: ClassifierAgreement
-) -> dict[str, Any]:
-    """Mean likeness by both recognisers and prompt agreement of (P, K, 3, H, W) pictures."""
-    rows = []
-    for subject, shown in zip(subjects, pictures, strict=True):
-        faces = likeness.look(shown)
-        found = {
-            name: float(value.mean()) for name, value in similarity(faces, likeness.look(subject.references)).items()
-        }
-        found["faces_found"] = float(faces.found.float().mean())
-        rows.append(found | {"agreement": float(agreement.score(shown, subject.prompts).mean())})
-    return {key: round(sum(row[key] for row in rows) / len(rows), 4) for key in rows[0]}
+def means(measured: Measured) -> dict[str, float]:
+    """Each score's mean over the people."""
+    return {key: round(float(values.mean()), 4) for key, values in measured.scores.items()}
 
 
 def main(
@@ -86,29 +77,35 @@ def main(
         ASSETS / "evaluation" / "recogniser" / "recogniser.onnx",
     )
     agreement = ClassifierAgreement(ASSETS)
-    subjects = make_subjects(base, people, images, prompts, seed)
-    texts = [subject.prompts for subject in subjects]
-    seeds = [[noise_seed(seed, str(row), word) for word in own] for row, own in enumerate(texts)]
+    drawn_of = make_subjects(base, people, images, prompts, seed)
+    subjects = [
+        Subject(
+            one.encoded.identity,
+            "",
+            [],
+            one.references,
+            likeness.look(one.references),
+            one.prompts,
+            [noise_seed(seed, str(row), word) for word in one.prompts],
+        )
+        for row, one in enumerate(drawn_of)
+    ]
     pictures = PictureSettings.model_validate(
         {"steps": steps, "guidance_scale": guidance, "sampler": sampler, "batch_size": 4 * prompts}
     )
+    rows: dict[str, dict[str, float]] = {}
     with Painter(base, None, pictures) as painter:
-        started = time.perf_counter()
-        drawn = painter.paint([one for own in texts for one in own], [one for own in seeds for one in own])
-        each = (time.perf_counter() - started) / len(drawn)
-    rows = {
-        "base": {**score(subjects, drawn.unflatten(0, (people, -1)), likeness, agreement), "picture_ms": 1000 * each}
-    }
+        measured = Scorer(painter, likeness, agreement, 1.0).measure(subjects, None)
+        rows["base"] = {**means(measured), "picture_ms": 1000 * measured.seconds["images"]}
     for words, settings in chosen:
         layout = LoraLayout.from_unet(base.unet, settings.targets, settings.rank)
         started = time.perf_counter()
-        trained = train_people(base, layout, [subject.encoded for subject in subjects], settings)
+        trained = train_people(base, layout, [one.encoded for one in drawn_of], settings)
         seconds = (time.perf_counter() - started) / people
         with Painter(base, layout, pictures) as painter:
-            drawn = painter.paint_people(texts, seeds, trained.flat, scale * settings.scale)
-        found = score(subjects, drawn, likeness, agreement)
+            measured = Scorer(painter, likeness, agreement, scale * settings.scale).measure(subjects, trained.flat)
         rows[words or "preset"] = {
-            **found,
+            **means(measured),
             "loss": round(float(trained.final_loss.mean()), 4),
             "seconds": round(seconds, 2),
             "numbers": layout.size,

@@ -63,7 +63,7 @@ def gather(base: FrozenBase, people: Sequence[Encoded], settings: DreamBoothSett
     )
 
 
-def _spread(count: int, steps: int, generator: torch.Generator) -> Tensor:
+def spread_timesteps(count: int, steps: int, generator: torch.Generator) -> Tensor:
     """One random timestep in each of ``count`` equal parts of the schedule, (count,) int64."""
     places = (torch.arange(count) + torch.rand(count, generator=generator)) / count
     return (places * steps).long().clamp(max=steps - 1)
@@ -86,22 +86,50 @@ def denoising_losses(
     """
     people, scheduler, device = len(data.counts), base.scheduler, base.device
     places = torch.rand(settings.batch_size, generator=generator)  # (b,)
-    timesteps = _spread(settings.batch_size, scheduler.config.num_train_timesteps, generator)  # (b,)
+    timesteps = spread_timesteps(settings.batch_size, scheduler.config.num_train_timesteps, generator)  # (b,)
     noise = torch.randn(settings.batch_size, *data.latents.shape[1:], generator=generator)  # (b, C, h, w)
     rows = data.rows(places.to(device))  # (P * b,)
     latents = data.latents[rows]  # (P * b, C, h, w)
+    pooled = None if data.pooled_embeds is None else data.pooled_embeds[rows]
     timesteps = timesteps.to(device).repeat(people)  # (P * b,)
     noise = noise.to(device).repeat(people, 1, 1, 1)  # (P * b, C, h, w)
-    noisy = scheduler.add_noise(latents, noise, timesteps)  # (P * b, C, h, w)
+    errors = squared_errors(base, unet, latents, timesteps, noise, data.prompt_embeds[rows], pooled, data.time_ids)
+    return errors.reshape(people, -1).mean(1)  # (P,)
+
+
+def squared_errors(
+    base: FrozenBase,
+    unet: nn.Module,
+    latents: Tensor,
+    timesteps: Tensor,
+    noise: Tensor,
+    prompt: Tensor,
+    pooled: Tensor | None,
+    time_ids: Tensor | None,
+) -> Tensor:
+    """How far a UNet is from what it is to predict at N noised latents.
+
+    Args:
+        base: gives the noise levels and the kind of prediction.
+        unet: the base's UNet, under LoRAs or not.
+        latents: (N, C, h, w) float32, clean.
+        timesteps: (N,) int64.
+        noise: (N, C, h, w).
+        prompt: (N, L, W) embeddings, in the UNet's type.
+        pooled: (N, W2) likewise; None where the UNet takes none.
+        time_ids: (N, 6) with them.
+
+    Returns:
+        (N, C, h, w) float32.
+    """
+    scheduler = base.scheduler
+    noisy = scheduler.add_noise(latents, noise, timesteps)  # (N, C, h, w)
     kind = scheduler.config.prediction_type
     if kind == "v_prediction":
-        target = scheduler.get_velocity(latents, noise, timesteps)  # (P * b, C, h, w)
+        target = scheduler.get_velocity(latents, noise, timesteps)  # (N, C, h, w)
     else:
         target = noise if kind == "epsilon" else latents
-    conditions = None
-    if data.pooled_embeds is not None:
-        conditions = {"text_embeds": data.pooled_embeds[rows], "time_ids": data.time_ids}
-    prompt = data.prompt_embeds[rows]  # (P * b, L, W)
+    conditions = None if pooled is None else {"text_embeds": pooled, "time_ids": time_ids}
     noisy = noisy.to(prompt.dtype).contiguous(memory_format=torch.channels_last)
     output = unet(noisy, timesteps, encoder_hidden_states=prompt, added_cond_kwargs=conditions).sample
-    return F.mse_loss(output.float(), target, reduction="none").reshape(people, -1).mean(1)  # (P,)
+    return F.mse_loss(output.float(), target, reduction="none")

@@ -2,14 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
 from scipy.stats import bootstrap
 
 Array = np.ndarray[Any, np.dtype[np.float64]]
-_RESAMPLES, _SEED = 4000, 0
+_RESAMPLES, _SEED, _DIGITS = 4000, 0, 4
+
+
+def in_words(figure: Mapping[str, float], digits: int = 3, between: str = " ") -> str:
+    """A mean with its interval: ``0.310 (0.270 to 0.350)``."""
+    low, high = (f"{figure[end]:.{digits}f}" for end in ("low", "high"))
+    return f"{figure['mean']:.{digits}f}{between}({low} to {high})"
+
+
+def rounded(value: Any) -> Any:
+    """Figures as reports hold them: four digits; mappings and lists are gone through, all else is left."""
+    if isinstance(value, float):
+        return round(value, _DIGITS)
+    if isinstance(value, dict):
+        return {key: rounded(inner) for key, inner in value.items()}
+    return [rounded(inner) for inner in value] if isinstance(value, list) else value
 
 
 def interval(values: Array) -> dict[str, float]:

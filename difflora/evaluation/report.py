@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from difflora.evaluation.intervals import around, difference, fraction, interval
+from difflora.evaluation.intervals import around, difference, fraction, interval, rounded
 from difflora.evaluation.ladder import Ladder
 from difflora.evaluation.likeness import RECOGNISERS
 from difflora.evaluation.measure import Measured
@@ -24,8 +24,6 @@ PAIRS = (
     ("real", "teacher"),
 )
 """Differences that are reported, paired over people."""
-
-_DIGITS = 4
 
 
 def summarise(ladder: Ladder, settings: EvaluateSettings) -> dict[str, Any]:
@@ -54,8 +52,8 @@ def summarise(ladder: Ladder, settings: EvaluateSettings) -> dict[str, Any]:
         "seconds": ladder.seconds,
         **ladder.facts,
     }
-    rounded: dict[str, Any] = _rounded(figures)
-    return rounded
+    short: dict[str, Any] = rounded(figures)
+    return short
 
 
 def by_person(ladder: Ladder) -> dict[str, Any]:
@@ -64,7 +62,7 @@ def by_person(ladder: Ladder) -> dict[str, Any]:
         "people": [subject.identity for subject in ladder.subjects],
         **{
             part: {
-                name: {key: _rounded(values.tolist()) for key, values in measured.scores.items()}
+                name: {key: rounded(values.tolist()) for key, values in measured.scores.items()}
                 for name, measured in methods.items()
             }
             for part, methods in (("best", ladder.best), ("native", ladder.native))
@@ -106,11 +104,3 @@ def _differences(one: Measured, other: Measured) -> dict[str, dict[str, float]]:
             theirs = other.sets[key]
             found[key] = around(figure.value - theirs.value, figure.draws - theirs.draws)
     return found
-
-
-def _rounded(value: Any) -> Any:
-    if isinstance(value, float):
-        return round(value, _DIGITS)
-    if isinstance(value, dict):
-        return {key: _rounded(inner) for key, inner in value.items()}
-    return [_rounded(inner) for inner in value] if isinstance(value, list) else value

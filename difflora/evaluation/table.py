@@ -7,6 +7,8 @@ from typing import Any
 
 from rich.table import Table
 
+from difflora.evaluation.intervals import in_words
+
 _COLUMNS = {
     "face_sim": "face sim",
     "face_sim_independent": "independent",
@@ -101,4 +103,4 @@ def summary_lines(figures: Mapping[str, Any]) -> list[str]:
 def _cell(figure: Mapping[str, float] | None, between: str = " ") -> str:
     if figure is None:
         return "-"
-    return f"{figure['mean']:.3f}{between}({figure['low']:.3f} to {figure['high']:.3f})"
+    return in_words(figure, between=between)

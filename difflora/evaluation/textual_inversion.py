@@ -11,12 +11,12 @@ from types import TracebackType
 from typing import Any, Self
 
 import torch
-import torch.nn.functional as F
 from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor, nn
 from tqdm import tqdm
 
 from difflora.corpus.base import FrozenBase
+from difflora.corpus.draws import spread_timesteps, squared_errors
 from difflora.corpus.latents import encode_images
 from difflora.corpus.people import Person
 from difflora.errors import BadParameter, DiffLoRAError
@@ -25,7 +25,7 @@ _TEMPLATES = ("a photo of {}", "a close-up photo of {}", "a portrait of {}", "a 
 
 
 class TextualInversionSettings(BaseModel):
-    """How the words are learnt; the defaults are those of diffusers' script, with fewer steps."""
+    """How the words are learnt: as in diffusers' scripts, at a higher rate for fewer steps."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -145,12 +145,12 @@ class TextualInversion:
         losses = torch.empty(settings.steps, len(places))
         for step in range(settings.steps):
             chosen = torch.rand(size, generator=generator)  # (b,)
-            timesteps = ((torch.arange(size) + torch.rand(size, generator=generator)) / size * steps).long()
+            timesteps = spread_timesteps(size, steps, generator)  # (b,)
             noise = torch.randn(size, *latents[0].shape[1:], generator=generator).to(base.device)
             template = _TEMPLATES[int(torch.randint(len(_TEMPLATES), (1,), generator=generator))]
             clean = torch.cat([own[(chosen * len(own)).long()] for own in latents])  # (P * b, C, h, w)
             prompts = [template.format(" ".join(self._tokens(place))) for place in places]
-            error = self._errors(clean, noise, timesteps.clamp(max=steps - 1), prompts)  # (P,)
+            error = self._errors(clean, noise, timesteps, prompts)  # (P,)
             losses[step] = error.detach().cpu()
             error.sum().backward()
             self._decay(places)
@@ -169,22 +169,16 @@ class TextualInversion:
             prompts, device=base.device, num_images_per_prompt=len(timesteps), do_classifier_free_guidance=False
         )
         dtype = next(base.unet.parameters()).dtype
-        timesteps = timesteps.to(base.device).repeat(people)  # (P * b,)
-        noise = noise.repeat(people, 1, 1, 1)  # (P * b, C, h, w)
-        noisy = base.scheduler.add_noise(clean, noise, timesteps)
-        kind = base.scheduler.config.prediction_type
-        target = noise if kind == "epsilon" else clean
-        if kind == "v_prediction":
-            target = base.scheduler.get_velocity(clean, noise, timesteps)
-        conditions = None
+        pooled = time_ids = None
         if base.is_xl:
             height, width = self._people[0].images.shape[-2:]
-            sizes = torch.tensor([[height, width, 0, 0, height, width]], device=base.device, dtype=dtype)
-            conditions = {"text_embeds": output[2].to(dtype), "time_ids": sizes.expand(len(clean), 6)}
-        made = base.unet(
-            noisy.to(dtype), timesteps, encoder_hidden_states=output[0].to(dtype), added_cond_kwargs=conditions
-        ).sample
-        return F.mse_loss(made.float(), target, reduction="none").reshape(people, -1).mean(1)
+            sizes = torch.tensor([[height, width, 0, 0, height, width]], device=base.device, dtype=torch.float32)
+            pooled, time_ids = output[2].to(dtype), sizes.expand(len(clean), 6)
+        timesteps = timesteps.to(base.device).repeat(people)  # (P * b,)
+        noise = noise.repeat(people, 1, 1, 1)  # (P * b, C, h, w)
+        prompt = output[0].to(dtype)  # (P * b, L, W)
+        errors = squared_errors(base, base.unet, clean, timesteps, noise, prompt, pooled, time_ids)
+        return errors.reshape(people, -1).mean(1)
 
     @torch.no_grad()
     def _decay(self, places: range) -> None:

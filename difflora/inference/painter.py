@@ -88,10 +88,7 @@ class Painter:
         if len(prompts) != len(seeds) or not prompts:
             raise BadParameter(f"{len(prompts)} prompts and {len(seeds)} seeds: give one seed a prompt, at least one")
         if lora is not None:
-            if self._layout is None:
-                raise BadParameter("this painter was made without a LoRA layout: give one to merge LoRAs")
-            self._merger = self._merger or LoraMerger(self._base.unet, self._layout)
-            self._merger.merge(lora, scale)
+            self._ready_merger().merge(lora, scale)
         try:
             size = self._settings.batch_size
             parts = [
@@ -155,19 +152,23 @@ class Painter:
         Raises:
             BadParameter: if the LoRA does not fit the base.
         """
-        if self._layout is None:
-            raise BadParameter("this painter was made without a LoRA layout: give one to merge LoRAs")
-        self._merger = self._merger or LoraMerger(self._base.unet, self._layout)
+        merger = self._ready_merger()
         try:
             for _ in range(2):  # the first one warms up
                 started = time.perf_counter()
-                self._merger.merge(row, scale)
+                merger.merge(row, scale)
                 if self._base.device.type == "cuda":
                     torch.cuda.synchronize(self._base.device)
                 seconds = time.perf_counter() - started
         finally:
-            self._merger.restore()
+            merger.restore()
         return seconds
+
+    def _ready_merger(self) -> LoraMerger:
+        if self._layout is None:
+            raise BadParameter("this painter was made without a LoRA layout: give one to merge LoRAs")
+        self._merger = self._merger or LoraMerger(self._base.unet, self._layout)
+        return self._merger
 
     def _batch(self, prompts: Sequence[str], seeds: Sequence[int]) -> Tensor:
         pipeline: Any = self._base.pipeline

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from difflora.evaluation.intervals import in_words
 from difflora.models import DiffLoRAPipeline
 from difflora.stages.params import Params
 
@@ -70,4 +71,4 @@ def _row(name: str, figures: Mapping[str, Any]) -> str:
 def _cell(figure: Mapping[str, float] | None) -> str:
     if figure is None:
         return "not known, the teacher gains nothing"
-    return f"{figure['mean']:.3f} ({figure['low']:.3f} to {figure['high']:.3f})"
+    return in_words(figure)

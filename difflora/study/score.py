@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from difflora.errors import BadParameter
-from difflora.evaluation.intervals import difference, interval
+from difflora.evaluation.intervals import difference, interval, rounded
 from difflora.study.alpha import ordinal_alpha
 from difflora.study.build import Key, Origin
 from difflora.study.pages import QUESTIONS, VOTES, Pages
@@ -18,8 +18,6 @@ from difflora.study.votes import Vote, Votes
 
 OURS = "generated"
 """The method that the others are compared with."""
-
-_DIGITS = 4
 
 
 def score_study(study: Path, votes: Path | None = None) -> dict[str, Any]:
@@ -76,7 +74,7 @@ def score(votes: Sequence[Vote], origins: Mapping[str, Origin]) -> dict[str, Any
             if OURS in rated and other != OURS and (pair := _paired(people[OURS], people[other]))
         },
         "agreement": {
-            name: _rounded(ordinal_alpha([[getattr(vote.marks, name) for vote in unit] for unit in units.values()]))
+            name: rounded(ordinal_alpha([[getattr(vote.marks, name) for vote in unit] for unit in units.values()]))
             for name in QUESTIONS
         },
     }
@@ -118,8 +116,4 @@ def _paired(ours: _Means, others: _Means) -> dict[str, Any]:
 
 def _figure(found: Mapping[str, float], count: int) -> dict[str, float | None]:
     """One person or rater alone has no interval."""
-    return {key: _rounded(value) if key == "mean" or count > 1 else None for key, value in found.items()}
-
-
-def _rounded(value: float | None) -> float | None:
-    return None if value is None else round(value, _DIGITS)
+    return {key: rounded(value) if key == "mean" or count > 1 else None for key, value in found.items()}

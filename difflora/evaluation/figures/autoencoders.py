@@ -22,9 +22,9 @@ from torch import Tensor, nn
 from torchmetrics.functional.image import peak_signal_noise_ratio, structural_similarity_index_measure
 
 from difflora.errors import BadParameter
-from difflora.evaluation.figures.canvas import BLUE, GREY, Array, Drawing, Summary, in_words, panels, whiskers
+from difflora.evaluation.figures.canvas import BLUE, GREY, Array, Drawing, Summary, panels, whiskers
 from difflora.evaluation.figures.settings import AutoencoderFigureSettings
-from difflora.evaluation.intervals import difference, interval
+from difflora.evaluation.intervals import difference, in_words, interval
 from difflora.models.layers import zero
 from difflora.training.reproducible import seeded
 

@@ -94,8 +94,3 @@ def bars(axes: Axes, places: Sequence[float], summaries: Sequence[Summary], **op
     """Bars with their 95% intervals."""
     mean, lengths = whiskers(summaries)
     axes.bar(places, mean, yerr=lengths, capsize=3, error_kw={"elinewidth": 1.2, "ecolor": BLACK}, **options)
-
-
-def in_words(summary: Summary, digits: int = 3) -> str:
-    """A number with its interval, for captions."""
-    return f"{summary['mean']:.{digits}f} ({summary['low']:.{digits}f} to {summary['high']:.{digits}f})"

@@ -15,9 +15,9 @@ from difflora.evaluation.figures.canvas import (
     Drawing,
     Summary,
     bars,
-    in_words,
     panels,
 )
+from difflora.evaluation.intervals import in_words
 
 RUNGS = ("base", "other", "generated", "reconstruction", "teacher", "real")
 """From nothing known of the person to the person; those that were measured are drawn."""

@@ -20,10 +20,9 @@ from difflora.evaluation.figures.canvas import (
     Drawing,
     Summary,
     bars,
-    in_words,
     panels,
 )
-from difflora.evaluation.intervals import difference, interval
+from difflora.evaluation.intervals import difference, in_words, interval
 from difflora.evaluation.measure import Measured
 from difflora.evaluation.subjects import Subject
 from difflora.lora import LoraLayout

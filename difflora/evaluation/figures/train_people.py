@@ -18,10 +18,10 @@ from difflora.evaluation.figures.canvas import (
     RECOGNISER_NAMES,
     Drawing,
     Summary,
-    in_words,
     panels,
     whiskers,
 )
+from difflora.evaluation.intervals import in_words
 
 _MARKERS = "os"
 _PARTS = ("mean", "low", "high")

@@ -46,9 +46,7 @@ class PeopleFolders(PhotographCollection):
         root = folder_there(folder, "folders, one a person")
         table = read_records(records, consent, class_word)
         people = []
-        for place in visible(root):
-            if table.path and place.resolve() == table.path.resolve():
-                continue
+        for place in visible(root, table.path):
             if not place.is_dir():
                 raise BadFile(f"{place}: is no folder of a person; put it into one, or take it away")
             people.append(_by_record(place) if (place / RECORD).exists() else _by_table(place, table))

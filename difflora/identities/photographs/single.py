@@ -41,9 +41,7 @@ class SingleImages(PhotographCollection):
         root = folder_there(folder, "photographs, one a person")
         table = read_records(records, consent, class_word)
         people = []
-        for path in visible(root):
-            if table.path and path.resolve() == table.path.resolve():
-                continue
+        for path in visible(root, table.path):
             if path.is_dir():
                 raise BadFile(f"{path}: is a folder; for a folder a person, take the source PeopleFolders")
             word, record = table.class_word_of(path.stem), table.consent_of(path.stem)

@@ -244,6 +244,7 @@ def folder_there(folder: str | Path, what: str) -> Path:
     return path
 
 
-def visible(folder: Path) -> list[Path]:
-    """What lies in a folder, sorted, without hidden files, such as file managers leave."""
-    return sorted(one for one in folder.iterdir() if not one.name.startswith("."))
+def visible(folder: Path, but: Path | None = None) -> list[Path]:
+    """What lies in a folder, sorted, without hidden files, such as file managers leave, and without one other file."""
+    shown = (one for one in folder.iterdir() if not one.name.startswith("."))
+    return sorted(one for one in shown if but is None or one.resolve() != but.resolve())

@@ -35,19 +35,25 @@ def ablate(
             console.print(f"{row.name:26s} {row.says}" + (f" ({changes})" if changes else ""), highlight=False)
         return
     chosen = rows_called(names or [])
-    from difflora.stages.ablations.run import report_of, run_ablations
+    from difflora.stages.ablations.run import REPORT, run_ablations
     from difflora.stages.params import load_params
     from difflora.stages.workspace import Workspace
 
-    figures = run_ablations(Workspace(params.parent, load_params(params)), chosen)
+    workspace = Workspace(params.parent, load_params(params))
+    figures = run_ablations(workspace, chosen)
     console.print(_table(figures))
     for name, reason in figures["left_out"].items():
         console.print(f"{name} was left out: {reason}", highlight=False)
-    console.print(f"All figures: {report_of(params)}", highlight=False)
+    console.print(f"All figures: {workspace.report(REPORT)}", highlight=False)
 
 
 def _table(figures: dict[str, Any]) -> Any:
     from rich.table import Table
+
+    from difflora.evaluation.intervals import in_words
+
+    def cell(figure: dict[str, float] | None) -> str:
+        return "" if figure is None else in_words(figure)
 
     table = Table(title=f"{figures['people']} unseen people; best strengths; 95% intervals over people")
     table.add_column("row")
@@ -59,13 +65,9 @@ def _table(figures: dict[str, Any]) -> Any:
             name,
             row["says"],
             f"{row['strength']:g}",
-            _cell(row["best"].get("face_sim")),
-            _cell(row["best"].get("agreement")),
-            _cell(row.get("minus", {}).get("face_sim")),
+            cell(row["best"].get("face_sim")),
+            cell(row["best"].get("agreement")),
+            cell(row.get("minus", {}).get("face_sim")),
             row.get("against", ""),
         )
     return table
-
-
-def _cell(figure: dict[str, float] | None) -> str:
-    return "" if figure is None else f"{figure['mean']:.3f} ({figure['low']:.3f} to {figure['high']:.3f})"

@@ -6,13 +6,12 @@ import importlib
 import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from difflora.errors import BadFile, BadParameter
-from difflora.evaluation.intervals import difference, interval
+from difflora.evaluation.intervals import difference, interval, rounded
 from difflora.files import write_json
 from difflora.folders import read_json
 from difflora.stages.ablations.catalogue import FULL, Ablation, changed
@@ -25,7 +24,6 @@ logger = logging.getLogger(__name__)
 
 REPORT = "ablations.json"
 _STEPS = ("corpus", "lae", "dit", "evaluate")
-_DIGITS = 4
 
 
 @dataclass(frozen=True)
@@ -110,12 +108,8 @@ def _side_by_side(
                 )
             table[row.name] |= {
                 "against": row.against,
-                "minus": {
-                    key: _rounded(difference(_array(own.best[key]), _array(other.best[key]))) for key in own.best
-                },
-                "minus_native": {
-                    key: _rounded(difference(_array(own.native[key]), _array(other.native[key]))) for key in own.native
-                },
+                "minus": _differences(own.best, other.best),
+                "minus_native": _differences(own.native, other.native),
             }
     by_people = [
         {"people": row.changes["corpus.train_people"], **table[row.name]["best"]}
@@ -126,21 +120,12 @@ def _side_by_side(
 
 
 def _intervals(scores: dict[str, list[float]]) -> dict[str, dict[str, float]]:
-    return {key: _rounded(interval(_array(values))) for key, values in scores.items()}
+    return {key: rounded(interval(_array(values))) for key, values in scores.items()}
 
 
 def _differences(one: dict[str, list[float]], other: dict[str, list[float]]) -> dict[str, dict[str, float]]:
-    return {key: _rounded(difference(_array(one[key]), _array(other[key]))) for key in one}
+    return {key: rounded(difference(_array(one[key]), _array(other[key]))) for key in one}
 
 
 def _array(values: list[float]) -> np.ndarray[Any, np.dtype[np.float64]]:
     return np.asarray(values, dtype=np.float64)
-
-
-def _rounded(figure: dict[str, float]) -> dict[str, float]:
-    return {key: round(value, _DIGITS) for key, value in figure.items()}
-
-
-def report_of(params_file: Path) -> Path:
-    """Where a workspace's table lies."""
-    return params_file.parent / "reports" / REPORT
