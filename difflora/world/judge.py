@@ -22,7 +22,7 @@ from difflora.world.faces.layers import channels_last, folded
 from difflora.world.faces.metrics import verification
 from difflora.world.faces.recogniser import DIMENSION, embed_aligned, export_recogniser
 from difflora.world.loop import train
-from difflora.world.pool import Pool, fresh_pool, people_pool
+from difflora.world.pool import Pool, fresh_pool, people_pool, rows_by_person
 
 FILE = "recogniser.onnx"
 _PEOPLE, _IMAGES_EACH = 200, 10
@@ -128,18 +128,8 @@ def contrastive_loss(embeddings: Tensor, labels: Tensor, temperature: float) -> 
     return -((log_odds * alike).sum(dim=1) / partners).mean()
 
 
-def _pictures_by_person(identity: Tensor) -> Tensor:
-    """(people, images each) int64 rows of a pool in which every person has equally many pictures."""
-    count = torch.bincount(identity)
-    if int(count.min()) != int(count.max()):
-        raise BadParameter(
-            f"the judge's pool has {int(count.min())} to {int(count.max())} pictures a person, not equally many"
-        )
-    return identity.argsort(stable=True).reshape(len(count), -1)
-
-
 def _step(model: Judge, pool: Pool, settings: JudgeSettings) -> Callable[[int, torch.Generator], Tensor]:
-    rows_of = _pictures_by_person(pool.identity)
+    rows_of = rows_by_person(pool.identity)
     if rows_of.shape[0] < settings.people or rows_of.shape[1] < settings.images_each:
         raise BadParameter(
             f"people={settings.people}, images_each={settings.images_each}: the pool has {rows_of.shape[0]} "

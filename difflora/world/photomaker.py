@@ -16,7 +16,6 @@ from peft import LoraConfig, get_peft_model_state_dict
 from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor, nn
 from transformers import CLIPModel, CLIPTokenizer, CLIPVisionConfig
-from transformers.models.clip.image_processing_pil_clip import CLIPImageProcessorPil
 
 from difflora.errors import BadParameter
 from difflora.photomaker.file import PhotoMakerFile
@@ -25,10 +24,10 @@ from difflora.photomaker.lora_keys import to_keys
 from difflora.world.base import face_weights, velocity_loss
 from difflora.world.captions import caption
 from difflora.world.clip import FOLDER as CLIP_FOLDER
-from difflora.world.clip import load_clip
+from difflora.world.clip import load_clip, normalise
 from difflora.world.generate import load_base
 from difflora.world.loop import train
-from difflora.world.pool import Pool, people_pool
+from difflora.world.pool import Pool, people_pool, rows_by_person
 from difflora.world.text import encode_tokens
 from difflora.world.tokenizer import token_ids
 
@@ -96,32 +95,6 @@ def repeat_token(ids: Tensor, places: Tensor, count: int) -> Tensor:
     return ids.gather(1, source)
 
 
-def normalise(images: Tensor, size: int) -> Tensor:
-    """Pictures (..., 3, S, S) in [0, 1] as CLIP's vision tower of that size takes them, without a resize.
-
-    Raises:
-        BadParameter: if the tower is of another size.
-    """
-    if images.shape[-1] != size:
-        raise BadParameter(
-            f"CLIP looks at {size} pixels, the world's pictures have {images.shape[-1]}: train clip again"
-        )
-    mean = torch.tensor(CLIPImageProcessorPil.image_mean).view(3, 1, 1)
-    deviation = torch.tensor(CLIPImageProcessorPil.image_std).view(3, 1, 1)
-    return (images - mean) / deviation
-
-
-def _rows_by_person(identity: Tensor, needed: int) -> Tensor:
-    """(people, pictures each) rows of a pool in which everyone has equally many, at least ``needed``."""
-    counts = torch.bincount(identity)
-    least, most = int(counts.min()), int(counts.max())
-    if least != most or least < needed:
-        raise BadParameter(
-            f"the pool has {least} to {most} pictures a person; equally many are needed, at least {needed}"
-        )
-    return identity.argsort(stable=True).reshape(len(counts), -1)
-
-
 def _class_tokens(tokenizer: CLIPTokenizer) -> Tensor:
     """Tokens of the world's class words, each one token."""
     return torch.tensor([tokenizer(word, add_special_tokens=False).input_ids for word in ("man", "woman")]).squeeze(1)
@@ -130,11 +103,14 @@ def _class_tokens(tokenizer: CLIPTokenizer) -> Tensor:
 def _step(
     pipeline: Any, encoder: IdEncoder, pool: Pool, settings: PhotoMakerSettings
 ) -> Callable[[int, torch.Generator], Tensor]:
-    rows_of = _rows_by_person(pool.identity, settings.references + 1)
+    rows_of = rows_by_person(pool.identity, settings.references + 1)
     tokenizer, vae = pipeline.tokenizer, pipeline.vae
     words = _class_tokens(tokenizer)
-    side = int(encoder.config.image_size)
-    empty = token_ids(tokenizer, [""])
+    side, size = int(encoder.config.image_size), pool.batch(torch.arange(1)).shape[-1]
+    if side != size:
+        raise BadParameter(f"CLIP looks at {side} pixels, the world's pictures have {size}: train clip again")
+    with torch.no_grad():
+        none = encode_tokens(pipeline.text_encoder, pipeline.text_encoder_2, token_ids(tokenizer, [""]))
 
     def step(_: int, generator: torch.Generator) -> Tensor:
         people = torch.randint(0, len(rows_of), (settings.batch_size,), generator=generator)
@@ -149,8 +125,7 @@ def _step(
         with torch.no_grad():
             latents = vae.encode(pool.batch(target) * 2 - 1).latent_dist.mode() * vae.config.scaling_factor
             prompt, pooled = encode_tokens(pipeline.text_encoder, pipeline.text_encoder_2, ids)
-            none = encode_tokens(pipeline.text_encoder, pipeline.text_encoder_2, empty)
-        shown = normalise(pool.batch(rows[:, 1:].flatten()), side)  # (B * R, 3, S, S)
+        shown = normalise(pool.batch(rows[:, 1:].flatten()))  # (B * R, 3, S, S)
         pictures = encoder.embed(shown).unflatten(0, (len(people), count))  # (B, R, W)
         prompt = encoder.put(prompt, pictures, places)
         dropped = torch.rand(len(people), generator=generator) < settings.prompt_dropout

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
+from difflora.errors import BadParameter
 from difflora.files import load_safetensors, save_safetensors
 from difflora.world.render import SIZE, render
 from difflora.world.scenes import Scenes, sample_scenes
@@ -115,6 +116,25 @@ def _cached(people: int, images_each: int, seed: int, folder: Path) -> Pool:
         Scenes(read["scenes.continuous"], read["scenes.categorical"]),
         read["identity"],
     )
+
+
+def rows_by_person(identity: Tensor, least: int = 1) -> Tensor:
+    """(people, pictures each) int64 rows of a pool in which everyone has equally many pictures.
+
+    Args:
+        identity: (N,) int64, whose each picture is.
+        least: pictures that everyone must have.
+
+    Raises:
+        BadParameter: if somebody has more than another, or fewer than ``least``.
+    """
+    counts = torch.bincount(identity)
+    fewest, most = int(counts.min()), int(counts.max())
+    if fewest != most or fewest < least:
+        raise BadParameter(
+            f"the pool has {fewest} to {most} pictures a person; equally many are needed, at least {least}"
+        )
+    return identity.argsort(stable=True).reshape(len(counts), -1)
 
 
 def _recipe() -> str:
