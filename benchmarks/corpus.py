@@ -76,13 +76,15 @@ class Subject:
     prompts: list[str]
 
 
-def make_subjects(base: FrozenBase, count: int, images: int, prompts: int, seed: int) -> list[Subject]:
+def make_subjects(
+    base: FrozenBase, encoder: InsightFaceEncoder, count: int, images: int, prompts: int, seed: int
+) -> list[Subject]:
     """Fresh people with ``images`` renders to learn from, four references and ``prompts`` prompts of other scenes."""
     source = RenderedPeople(seed=seed)
     subjects = []
     for identity in source.ids(count):
         learn, other = source.candidates(identity, images, 0), source.candidates(identity, 4 + prompts, 1)
-        encoded = encode_person(base, identity, learn.images, learn.captions)
+        encoded = encode_person(base, identity, learn.images, learn.captions, look(encoder, learn.images).boxes)
         subjects.append(Subject(encoded, other.images[:4], other.captions[4:]))
     return subjects
 
@@ -228,7 +230,7 @@ def run(
     base = FrozenBase.open(assets / "base")
     layout = LoraLayout.from_unet(base.unet, settings.targets, settings.rank)
     watch = Stopwatch()
-    subjects = make_subjects(base, max([*counts, compared]), images, prompts, seed)
+    subjects = make_subjects(base, encoder, max([*counts, compared]), images, prompts, seed)
     prepared = watch.read(len(subjects))
     chosen = [subject.encoded for subject in subjects[:compared]]
     short = settings.model_copy(update={"steps": 2, "warmup_steps": 0})

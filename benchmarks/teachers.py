@@ -72,12 +72,10 @@ def main(
     preset = load_params(Path("presets/embedded.yaml")).corpus.dreambooth
     chosen = [(words, read_recipe(words, preset)) for words in recipes]
     base = FrozenBase.open(ASSETS / "base", "difflora-embedded", hash_files=False)
-    likeness = Likeness(
-        InsightFaceEncoder(ASSETS / "insightface", "world", det_size=(128, 128)),
-        ASSETS / "evaluation" / "recogniser" / "recogniser.onnx",
-    )
+    encoder = InsightFaceEncoder(ASSETS / "insightface", "world", det_size=(128, 128))
+    likeness = Likeness(encoder, ASSETS / "evaluation" / "recogniser" / "recogniser.onnx")
     agreement = ClassifierAgreement(ASSETS)
-    drawn_of = make_subjects(base, people, images, prompts, seed)
+    drawn_of = make_subjects(base, encoder, people, images, prompts, seed)
     subjects = [
         Subject(
             one.encoded.identity,

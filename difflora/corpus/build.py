@@ -194,7 +194,7 @@ def _train_batch(
     for identity in batch:
         person = people.person(identity)
         most = settings.images
-        encoded.append(encode_person(base, identity, person.images[:most], person.captions[:most]))
+        encoded.append(encode_person(base, identity, person.images[:most], person.captions[:most], person.boxes[:most]))
     trained = trainer.train(encoded + encoded[:1] * (least - len(encoded)))
     rows, failed = [], {}
     for place, identity in enumerate(batch):

@@ -25,6 +25,7 @@ class Batch:
     counts: Tensor  # (P,) pictures of each person
     starts: Tensor  # (P,) place of each person's first
     time_ids: Tensor | None  # (P * b, 6)
+    weight: Tensor  # (sum of M, 1, h, w) how much an error counts at each place; a mean of 1 a picture
 
     def rows(self, places: Tensor) -> Tensor:
         """Where places in [0, 1) fall in each person's list: (b,) to (P * b,) int64, person after person."""
@@ -60,19 +61,31 @@ def gather(base: FrozenBase, people: Sequence[Encoded], settings: DreamBoothSett
         counts.to(device),
         (counts.cumsum(0) - counts).to(device),
         time_ids,
+        _place_weights(torch.cat([person.covered[:most] for person in people]), settings.face_weight),
     )
 
 
-def spread_timesteps(count: int, steps: int, generator: torch.Generator) -> Tensor:
-    """One random timestep in each of ``count`` equal parts of the schedule, (count,) int64."""
+def _place_weights(covered: Tensor, face_weight: float) -> Tensor:
+    """From (N, h, w) shares to (N, 1, h, w) weights: 1, more in the face, brought to a mean of 1 a picture."""
+    weight = 1 + face_weight * covered
+    return (weight / weight.mean((1, 2), keepdim=True))[:, None]
+
+
+def spread_timesteps(count: int, steps: int, generator: torch.Generator, mode_scale: float = 0.0) -> Tensor:
+    """One random timestep in each of ``count`` parts of the schedule that are equally likely, (count,) int64.
+
+    ``mode_scale`` is s of the mode sampling of arXiv 2403.03206, section 3.1: 0 draws evenly, 0.8 draws the middle 3.3
+    times as often as the ends.
+    """
     places = (torch.arange(count) + torch.rand(count, generator=generator)) / count
-    return (places * steps).long().clamp(max=steps - 1)
+    places = places - mode_scale * ((torch.pi / 2 * places).sin().square() - places)
+    return (places * steps).long().clamp(0, steps - 1)
 
 
 def denoising_losses(
     base: FrozenBase, unet: nn.Module, data: Batch, settings: DreamBoothSettings, generator: torch.Generator
 ) -> Tensor:
-    """Each person's mean squared error on one batch of draws, which are the same for all people.
+    """Each person's mean squared error, weighted by place, on one batch of draws, which are the same for all people.
 
     Args:
         base: gives the noise levels and the kind of prediction.
@@ -86,7 +99,8 @@ def denoising_losses(
     """
     people, scheduler, device = len(data.counts), base.scheduler, base.device
     places = torch.rand(settings.batch_size, generator=generator)  # (b,)
-    timesteps = spread_timesteps(settings.batch_size, scheduler.config.num_train_timesteps, generator)  # (b,)
+    steps = scheduler.config.num_train_timesteps
+    timesteps = spread_timesteps(settings.batch_size, steps, generator, settings.mode_scale)  # (b,)
     noise = torch.randn(settings.batch_size, *data.latents.shape[1:], generator=generator)  # (b, C, h, w)
     rows = data.rows(places.to(device))  # (P * b,)
     latents = data.latents[rows]  # (P * b, C, h, w)
@@ -94,7 +108,7 @@ def denoising_losses(
     timesteps = timesteps.to(device).repeat(people)  # (P * b,)
     noise = noise.to(device).repeat(people, 1, 1, 1)  # (P * b, C, h, w)
     errors = squared_errors(base, unet, latents, timesteps, noise, data.prompt_embeds[rows], pooled, data.time_ids)
-    return errors.reshape(people, -1).mean(1)  # (P,)
+    return (errors * data.weight[rows]).reshape(people, -1).mean(1)  # (P,)
 
 
 def squared_errors(

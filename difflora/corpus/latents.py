@@ -26,6 +26,7 @@ class Encoded:
         prompt_embeds: (M, L, W), in the UNet's type.
         pooled_embeds: (M, W2), in the UNet's type, or None where the UNet takes none (SD 1.x).
         size: height and width of the pictures in pixels.
+        covered: (M, h, w) float32, how much of each latent's place the face's box covers, 0 to 1.
     """
 
     identity: str
@@ -33,13 +34,14 @@ class Encoded:
     prompt_embeds: Tensor
     pooled_embeds: Tensor | None
     size: tuple[int, int]
+    covered: Tensor
 
     def __len__(self) -> int:
         return len(self.latents)
 
 
 @torch.no_grad()
-def encode_person(base: FrozenBase, identity: str, images: Tensor, captions: Sequence[str]) -> Encoded:
+def encode_person(base: FrozenBase, identity: str, images: Tensor, captions: Sequence[str], boxes: Tensor) -> Encoded:
     """Encodes a person's pictures and their captions.
 
     Args:
@@ -47,6 +49,7 @@ def encode_person(base: FrozenBase, identity: str, images: Tensor, captions: Seq
         identity: the person's id.
         images: (M, 3, H, W) uint8, RGB.
         captions: M prompts.
+        boxes: (M, 4) the faces, x1, y1, x2, y2 in pixels; zeros for no face.
 
     Returns:
         Latents (the mode of the VAE's posterior) and prompt embeddings, on the base's device.
@@ -56,10 +59,35 @@ def encode_person(base: FrozenBase, identity: str, images: Tensor, captions: Seq
     """
     if images.dtype != torch.uint8 or images.ndim != 4 or images.shape[1] != 3:
         raise BadParameter(f"{identity}: pictures are {images.dtype} {tuple(images.shape)}; give (M, 3, H, W) uint8")
-    if len(images) == 0 or len(images) != len(captions):
-        raise BadParameter(f"{identity}: {len(images)} pictures and {len(captions)} captions; give one to each")
+    if len(images) == 0 or not len(images) == len(captions) == len(boxes):
+        counts = f"{len(images)} pictures, {len(captions)} captions and {len(boxes)} boxes"
+        raise BadParameter(f"{identity}: {counts}; give one of each to each")
     prompt, pooled = _embed(base, list(captions))
-    return Encoded(identity, encode_images(base, images), prompt, pooled, (images.shape[2], images.shape[3]))
+    latents, size = encode_images(base, images), (images.shape[2], images.shape[3])
+    covered = box_cover(boxes, size, (latents.shape[2], latents.shape[3])).to(latents.device)
+    return Encoded(identity, latents, prompt, pooled, size, covered)
+
+
+def box_cover(boxes: Tensor, size: tuple[int, int], places: tuple[int, int]) -> Tensor:
+    """How much of each place of a grid a box covers.
+
+    Args:
+        boxes: (N, 4) x1, y1, x2, y2 in pixels.
+        size: height and width of the picture.
+        places: rows and columns h, w of the grid.
+
+    Returns:
+        (N, h, w) float32, 0 to 1.
+    """
+    spans = []
+    for low, high, whole, count in ((1, 3, size[0], places[0]), (0, 2, size[1], places[1])):
+        side = whole / count
+        edges = (
+            boxes[:, (low, high), None].float() - torch.arange(count) * side
+        )  # (N, 2, count) from each place's start
+        reach = edges.clamp(0, side) / side
+        spans.append(reach[:, 1] - reach[:, 0])  # (N, count)
+    return spans[0][:, :, None] * spans[1][:, None, :]
 
 
 @torch.no_grad()

@@ -45,6 +45,7 @@ class Person:
         captions: M prompts that leave the identity open.
         references: (R, 3, H, W) uint8, RGB: pictures that no LoRA learns from, to condition on and to compare with.
         reference_captions: R prompts.
+        boxes: (M, 4) float32, where the face is in each of ``images``, x1, y1, x2, y2 in pixels; zeros for no face.
         embeddings: name -> features of the pictures, before crop and flip, (M, D) or, as ``references.NAME``, of the
             references (R, D).
     """
@@ -55,6 +56,7 @@ class Person:
     captions: list[str]
     references: Tensor
     reference_captions: list[str]
+    boxes: Tensor
     embeddings: dict[str, Tensor] = field(default_factory=dict)
 
 
@@ -124,9 +126,11 @@ class PeopleFolder:
                 tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a mapping
         except (SafetensorError, KeyError, TypeError, ValueError) as error:
             raise BadFile(f"{path}: holds no person ({error}); make it again") from error
-        images, references = tensors.pop("images"), tensors.pop("references")
+        if missing := sorted({"images", "references", "boxes"} - tensors.keys()):
+            raise BadFile(f"{path}: lacks {', '.join(missing)}; remove the folder and make the people again")
+        images, references, boxes = (tensors.pop(name) for name in ("images", "references", "boxes"))
         captions, others = words["captions"], words["reference_captions"]
-        return Person(identity, str(line["class_word"]), images, captions, references, others, tensors)
+        return Person(identity, str(line["class_word"]), images, captions, references, others, boxes, tensors)
 
 
 class PeopleWriter:
@@ -165,7 +169,12 @@ class PeopleWriter:
         """
         self._check(person.identity)
         path = self.folder / FILES / f"{person.identity}.safetensors"
-        tensors = {"images": person.images, "references": person.references, **person.embeddings}
+        tensors = {
+            "images": person.images,
+            "references": person.references,
+            "boxes": person.boxes,
+            **person.embeddings,
+        }
         words = {"captions": person.captions, "reference_captions": person.reference_captions}
         save_safetensors(path, tensors, {"person": json.dumps(words)})
         line = {
@@ -214,6 +223,11 @@ class PeopleWriter:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._lines.__exit__(kind, error, trace)
+
+
+def no_boxes(images: Tensor) -> Tensor:
+    """Boxes of pictures whose faces nobody looked for: (M, 4) zeros."""
+    return torch.zeros(len(images), 4)
 
 
 def no_pictures(like: Tensor) -> Tensor:

@@ -37,6 +37,12 @@ class DreamBoothSettings(BaseModel):
     shared_start: bool = Field(
         True, description="everyone starts from the same A; off is an ablation: a corpus of such LoRAs is hard to learn"
     )
+    face_weight: float = Field(
+        0.0, ge=0, description="how much more an error inside the face's box counts; it does not move the minimum"
+    )
+    mode_scale: float = Field(
+        0.0, ge=-1, le=1.75, description="how much oftener middle timesteps are drawn; 0 is evenly"
+    )
     images: int | None = Field(None, ge=1, description="the most pictures of a person, the first ones; None for all")
     precision: Literal["fp32", "bf16"] = Field("fp32", description="of the frozen base; a LoRA and AdamW stay fp32")
     prior_weight: float = Field(0.0, ge=0, le=0, description="of prior preservation, which is not offered: 0")

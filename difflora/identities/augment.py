@@ -25,7 +25,7 @@ class AugmentSettings(BaseModel):
 
 def augment(
     images: Tensor, captions: list[str], boxes: Tensor, settings: AugmentSettings, generator: torch.Generator
-) -> tuple[Tensor, list[str]]:
+) -> tuple[Tensor, list[str], Tensor]:
     """Crops each picture to a random part of the same shape that holds the face, and mirrors some.
 
     Args:
@@ -36,18 +36,19 @@ def augment(
         generator: draws sides, places and who is mirrored.
 
     Returns:
-        Pictures (M * copies, 3, H, W) uint8 and their captions, copy after copy; left and right are exchanged in the
-        captions of mirrored ones.
+        Pictures (M * copies, 3, H, W) uint8, their captions, and where the faces now are (M * copies, 4), copy after
+        copy; left and right are exchanged in the captions of mirrored ones.
     """
-    made, said = [], []
+    made, said, faces = [], [], []
     for _ in range(settings.copies):
         for image, caption, box in zip(images, captions, boxes, strict=True):
             side, down, across, mirror = torch.rand(4, generator=generator).tolist()
-            cropped = _crop(image, box, settings.least_crop + (1 - settings.least_crop) * side, down, across)
+            cropped, face = _crop(image, box, settings.least_crop + (1 - settings.least_crop) * side, down, across)
             flipped = mirror < settings.flip
             made.append(cropped.flip(-1) if flipped else cropped)
             said.append(mirror_words(caption) if flipped else caption)
-    return torch.stack(made), said
+            faces.append(_mirror(face, image.shape[2]) if flipped else face)
+    return torch.stack(made), said, torch.stack(faces)
 
 
 def mirror_words(caption: str) -> str:
@@ -61,8 +62,14 @@ def mirror_words(caption: str) -> str:
     return _SIDE.sub(other, caption)
 
 
-def _crop(image: Tensor, box: Tensor, part: float, down: float, across: float) -> Tensor:
-    """A part of the picture's own shape around the box, at the picture's size: (3, H, W) uint8.
+def _mirror(box: Tensor, width: int) -> Tensor:
+    """Where a box (4,) is in the mirrored picture; a box of zeros, of no face, stays."""
+    x1, y1, x2, y2 = box.unbind()
+    return torch.stack([width - x2, y1, width - x1, y2]) if bool(box.any()) else box
+
+
+def _crop(image: Tensor, box: Tensor, part: float, down: float, across: float) -> tuple[Tensor, Tensor]:
+    """A part of the picture's own shape around the box, at the picture's size, (3, H, W) uint8, and the box in it.
 
     Args:
         image: (3, H, W) uint8.
@@ -78,12 +85,14 @@ def _crop(image: Tensor, box: Tensor, part: float, down: float, across: float) -
     part = min(1.0, max(part, (x2 - x1) / width, (y2 - y1) / height))
     rows, columns = round(part * height), round(part * width)
     if (rows, columns) == (height, width):
-        return image
+        return image, box
     top = _place(y1, y2, rows, height, down)
     left = _place(x1, x2, columns, width, across)
     window = image[None, :, top : top + rows, left : left + columns].float()
     resized = F.interpolate(window, (height, width), mode="bilinear", align_corners=False, antialias=True)
-    return resized[0].round().clamp(0, 255).byte()
+    corner, side = torch.tensor([left, top, left, top]), torch.tensor([columns, rows, columns, rows])
+    moved = (box - corner) * torch.tensor([width, height, width, height]) / side if bool(box.any()) else box
+    return resized[0].round().clamp(0, 255).byte(), moved
 
 
 def _place(low: float, high: float, side: int, whole: int, where: float) -> int:

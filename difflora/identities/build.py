@@ -136,12 +136,14 @@ def choose_pictures(
     shown = kept[order[: settings.references].sort().values]
     learnt = kept[order[settings.references :].sort().values]
     captions = pick(all_captions, learnt)
-    images, captions = augment(candidates[learnt], captions, seen.boxes[learnt], settings.augment, generator)
+    images, captions, boxes = augment(candidates[learnt], captions, seen.boxes[learnt], settings.augment, generator)
     face = {
         "face": seen.embeddings[learnt].repeat(settings.augment.copies, 1),
         "references.face": seen.embeddings[shown],
     }
-    person = Person(identity, class_word, images, captions, candidates[shown], pick(all_captions, shown), face)
+    person = Person(
+        identity, class_word, images, captions, candidates[shown], pick(all_captions, shown), boxes, embeddings=face
+    )
     return person, float(cosines.mean())
 
 

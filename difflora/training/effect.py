@@ -69,7 +69,10 @@ class EffectTask(nn.Module):
         self._unet: tuple[Any] = (torch.compile(base.unet) if settings.effect.compile else base.unet,)
         self._scheduler = make_scheduler(settings.noise, settings.model.prediction_type)
         self._scheduler.set_timesteps(settings.effect.rollout_steps)
-        self._drawing = DreamBoothSettings(batch_size=settings.effect.images_per_step)
+        effect = settings.effect
+        self._drawing = DreamBoothSettings(
+            batch_size=effect.images_per_step, face_weight=effect.face_weight, mode_scale=effect.mode_scale
+        )
 
     def forward(self, batch: Batch) -> Mapping[str, Tensor]:
         """The scalars ``loss``, ``denoising`` and ``latent``."""

@@ -37,7 +37,8 @@ class EncodedPeople:
             return self._kept[place]
         name, most = self._names[place], self._images
         person = self._people.person(name)
-        encoded = encode_person(self._base, name, person.images[:most], person.captions[:most])
+        images, captions, boxes = person.images[:most], person.captions[:most], person.boxes[:most]
+        encoded = encode_person(self._base, name, images, captions, boxes)
         tensors = (encoded.latents, encoded.prompt_embeds, encoded.pooled_embeds)
         self._bytes += sum(tensor.nbytes for tensor in tensors if tensor is not None)
         if self._bytes <= _KEPT_BYTES:

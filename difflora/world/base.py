@@ -13,6 +13,8 @@ from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
+from difflora.corpus.draws import spread_timesteps
+from difflora.corpus.latents import box_cover
 from difflora.folders import whole_folder
 from difflora.world.base_data import BaseData, cached_data
 from difflora.world.loop import TrainReport, train
@@ -37,7 +39,7 @@ class BaseSettings(BaseModel):
     layers_per_block: int = Field(1, ge=1)
     head_dim: int = Field(32, ge=8, description="width of an attention head")
     first_steps: int = Field(4000, ge=1, description="without attention on the first level: a third less work each")
-    steps: int = Field(2200, ge=1, description="with it, from the weights of the first steps")
+    steps: int = Field(4400, ge=1, description="with it, from the weights of the first steps")
     batch_size: int = Field(48, ge=1)
     bf16: bool = Field(
         False, description="mixed precision; 1.5 times as fast on a CPU with AVX512-BF16, 13 times as slow without"
@@ -114,17 +116,6 @@ def size_ids(count: int) -> Tensor:
     return torch.tensor([SIZE, SIZE, 0, 0, SIZE, SIZE], dtype=torch.float32).expand(count, 6)
 
 
-def spread_timesteps(count: int, generator: torch.Generator, mode_scale: float = 0.0) -> Tensor:
-    """One random timestep in each of ``count`` parts of the schedule that are equally likely, (N,) int64.
-
-    ``mode_scale`` is s of the mode sampling of arXiv 2403.03206, section 3.1: 0 draws evenly, 0.8 draws the middle 3.3
-    times as often as the ends.
-    """
-    places = (torch.arange(count) + torch.rand(count, generator=generator)) / count
-    places = places - mode_scale * ((torch.pi / 2 * places).sin().square() - places)
-    return (places * TRAIN_STEPS).long().clamp(0, TRAIN_STEPS - 1)
-
-
 def velocity_loss(
     unet: nn.Module,
     scheduler: DDIMScheduler,
@@ -151,7 +142,7 @@ def velocity_loss(
     """
     prompt, pooled = embeddings
     noise = torch.randn(latents.shape, generator=generator)
-    timesteps = spread_timesteps(len(latents), generator, mode_scale)
+    timesteps = spread_timesteps(len(latents), TRAIN_STEPS, generator, mode_scale)
     noisy = scheduler.add_noise(latents, noise, timesteps)  # (N, C, 16, 16)
     target = scheduler.get_velocity(latents, noise, timesteps)  # (N, C, 16, 16)
     conditions = {"text_embeds": pooled, "time_ids": size_ids(len(latents))}
@@ -176,11 +167,8 @@ def face_weights(boxes: Tensor, landmarks: Tensor, face_weight: float, feature_w
     Returns:
         (N, 1, 16, 16) float32.
     """
-    cells = torch.arange(PLACES) * float(FACTOR)
-    reach = (boxes[:, :, None] - cells).clamp(0, FACTOR) / FACTOR  # (N, 4, 16) how far into each cell an edge lies
-    across, down = (reach[:, 2:] - reach[:, :2]).unbind(1)  # (N, 16) each
-    covered = down[:, :, None] * across[:, None, :]  # (N, 16, 16)
-    centres = cells + FACTOR / 2
+    covered = box_cover(boxes, (SIZE, SIZE), (PLACES, PLACES))  # (N, 16, 16)
+    centres = (torch.arange(PLACES) + 0.5) * FACTOR
     apart = (landmarks[:, :, :, None] - centres).square()  # (N, 5, 2, 16) by x and by y
     distance = apart[:, :, 1, :, None] + apart[:, :, 0, None, :]  # (N, 5, 16, 16) squared
     wide = (boxes[:, 2] - boxes[:, 0]).clamp(min=1) / 8  # (N,)

@@ -12,7 +12,7 @@ from diffusers import PNDMScheduler, StableDiffusionPipeline, UNet2DConditionMod
 
 from difflora.corpus.base import FrozenBase
 from difflora.corpus.latents import Encoded
-from difflora.corpus.people import PeopleFolder, PeopleWriter, Person
+from difflora.corpus.people import PeopleFolder, PeopleWriter, Person, no_boxes
 from difflora.corpus.splits import SplitSettings
 from difflora.world.identities import RenderedPeople
 from difflora.world.text import build_text_encoders
@@ -74,9 +74,8 @@ def make_people() -> Callable[..., PeopleFolder]:
                 if identity not in writer.done:
                     made = source.candidates(identity, images + 1, 0)
                     captions, other = made.captions[:images], made.captions[images:]
-                    writer.add(
-                        Person(identity, made.class_word, made.images[:images], captions, made.images[images:], other)
-                    )
+                    learnt, shown = made.images[:images], made.images[images:]
+                    writer.add(Person(identity, made.class_word, learnt, captions, shown, other, no_boxes(learnt)))
             writer.finish()
         return PeopleFolder(folder)
 
@@ -101,7 +100,7 @@ def make_encoded() -> Callable[..., list[Encoded]]:
             latents = torch.randn(size, 4, 8, 8, generator=generator) + torch.randn(1, 4, 1, 1, generator=generator)
             prompt = torch.randn(size, 7, 48 if xl else 16, generator=generator)
             pooled = torch.randn(size, 32, generator=generator) if xl else None
-            made.append(Encoded(f"person-{place}", latents, prompt, pooled, (64, 64)))
+            made.append(Encoded(f"person-{place}", latents, prompt, pooled, (64, 64), torch.zeros(size, 8, 8)))
         return made
 
     return make

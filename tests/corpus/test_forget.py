@@ -14,7 +14,7 @@ from torch import nn
 from difflora.corpus.forget import forget_parts, forget_people, forget_rows
 from difflora.corpus.forgotten import hash_of
 from difflora.corpus.parts import Parts, TrainedBatch
-from difflora.corpus.people import PeopleFolder, PeopleWriter, Person
+from difflora.corpus.people import PeopleFolder, PeopleWriter, Person, no_boxes
 from difflora.corpus.reader import Corpus
 from difflora.corpus.splits import SplitSettings
 from difflora.corpus.writer import CorpusWriter, NewRow
@@ -35,7 +35,7 @@ def _row(place: int) -> NewRow:
 
 def _person(place: int) -> Person:
     images = torch.full((2, 3, 8, 8), place, dtype=torch.uint8)
-    return Person(f"person-{place}", "man", images, ["a man"] * 2, images.clone(), ["a man"] * 2)
+    return Person(f"person-{place}", "man", images, ["a man"] * 2, images.clone(), ["a man"] * 2, no_boxes(images))
 
 
 def _make(folder: Path) -> None:

@@ -8,7 +8,8 @@ import torch
 from diffusers import FlowMatchEulerDiscreteScheduler
 
 from difflora.corpus.base import FrozenBase
-from difflora.corpus.latents import encode_person
+from difflora.corpus.latents import box_cover, encode_person
+from difflora.corpus.people import no_boxes
 from difflora.errors import BadFile, BadParameter
 from difflora.world.identities import RenderedPeople
 
@@ -16,7 +17,7 @@ from difflora.world.identities import RenderedPeople
 def test_latents_and_prompts_are_the_pipelines_own(base: FrozenBase) -> None:
     made = RenderedPeople().candidates("rendered-0-000003", 3, 0)
     captions = [made.captions[0], made.captions[1], made.captions[0]]
-    encoded = encode_person(base, "someone", made.images, captions)
+    encoded = encode_person(base, "someone", made.images, captions, no_boxes(made.images))
     pipeline = base.pipeline
     pixels = pipeline.image_processor.preprocess(made.images.float() / 255)
     expected = pipeline.vae.encode(pixels).latent_dist.mode() * pipeline.vae.config.scaling_factor
@@ -31,7 +32,7 @@ def test_latents_and_prompts_are_the_pipelines_own(base: FrozenBase) -> None:
 
 def test_stable_diffusion_1_has_no_pooled_embeddings(sd15: FrozenBase) -> None:
     made = RenderedPeople().candidates("rendered-0-000003", 2, 0)
-    encoded = encode_person(sd15, "someone", made.images, made.captions)
+    encoded = encode_person(sd15, "someone", made.images, made.captions, no_boxes(made.images))
     assert encoded.pooled_embeds is None
     expected = sd15.pipeline.encode_prompt(made.captions, "cpu", 1, False)[0]
     torch.testing.assert_close(encoded.prompt_embeds, expected)
@@ -39,22 +40,38 @@ def test_stable_diffusion_1_has_no_pooled_embeddings(sd15: FrozenBase) -> None:
 
 def test_the_vaes_mean_and_deviation_are_used(base: FrozenBase, monkeypatch: pytest.MonkeyPatch) -> None:
     made = RenderedPeople().candidates("rendered-0-000003", 2, 0)
-    plain = encode_person(base, "someone", made.images, made.captions).latents
+    plain = encode_person(base, "someone", made.images, made.captions, no_boxes(made.images)).latents
     config: Any = base.pipeline.vae.config
     changed = type(config)({**config, "latents_mean": [1.0, 2, 3, 4], "latents_std": [2.0] * 4})
     monkeypatch.setattr(base.pipeline.vae, "_internal_dict", changed)
-    shifted = encode_person(base, "someone", made.images, made.captions).latents
+    shifted = encode_person(base, "someone", made.images, made.captions, no_boxes(made.images)).latents
     factor = config.scaling_factor
     expected = (plain - factor * torch.tensor([1.0, 2, 3, 4]).view(1, 4, 1, 1)) / 2
     torch.testing.assert_close(shifted, expected)
 
 
+def test_a_place_knows_how_much_of_it_the_face_covers(base: FrozenBase) -> None:
+    boxes = torch.tensor([[16.0, 8.0, 36.0, 24.0], [0.0, 0.0, 0.0, 0.0]])
+    cover = box_cover(boxes, (64, 64), (8, 8))
+    assert cover[0].sum() == 2 * 2.5
+    assert cover[0, 1, 2] == 1
+    assert cover[0, 1, 4] == 0.5
+    assert (cover[0, 3] == 0).all()
+    assert (cover[1] == 0).all()
+    wide = box_cover(boxes[:1], (32, 64), (8, 4))
+    assert wide[0].sum() == 20 * 16 / (16 * 4), "height and width have sides of their own"
+    assert wide[0, 2, 1] == 1
+    made = RenderedPeople().candidates("rendered-0-000003", 2, 0)
+    encoded = encode_person(base, "someone", made.images, made.captions, boxes)
+    torch.testing.assert_close(encoded.covered, box_cover(boxes, (64, 64), tuple(encoded.latents.shape[2:])))
+
+
 def test_bad_pictures_are_named(base: FrozenBase) -> None:
     images = torch.zeros(2, 3, 64, 64, dtype=torch.uint8)
-    with pytest.raises(BadParameter, match=r"anna: 2 pictures and 1 captions"):
-        encode_person(base, "anna", images, ["a woman"])
+    with pytest.raises(BadParameter, match=r"anna: 2 pictures, 1 captions and 2 boxes"):
+        encode_person(base, "anna", images, ["a woman"], no_boxes(images))
     with pytest.raises(BadParameter, match=r"anna: pictures are torch.float32"):
-        encode_person(base, "anna", images.float(), ["a", "b"])
+        encode_person(base, "anna", images.float(), ["a", "b"], no_boxes(images))
 
 
 def test_a_base_is_read_from_its_folder(base: FrozenBase, tmp_path: Path) -> None:

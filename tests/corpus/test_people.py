@@ -11,11 +11,14 @@ from difflora.corpus.splits import SplitSettings
 from difflora.errors import BadFile, BadParameter
 
 IMAGES = torch.randint(0, 256, (3, 3, 8, 8), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
+BOXES = torch.tensor([[1.0, 2.0, 6.0, 7.0], [0.0, 0.0, 0.0, 0.0]])
 
 
 def _person(identity: str) -> Person:
     face = torch.randn(2, 4, generator=torch.Generator().manual_seed(1))
-    return Person(identity, "woman", IMAGES[:2], ["a woman", "a woman, sad"], IMAGES[2:], ["a woman"], {"face": face})
+    return Person(
+        identity, "woman", IMAGES[:2], ["a woman", "a woman, sad"], IMAGES[2:], ["a woman"], BOXES, {"face": face}
+    )
 
 
 def test_a_person_comes_back_whole(tmp_path: Path) -> None:
@@ -29,6 +32,7 @@ def test_a_person_comes_back_whole(tmp_path: Path) -> None:
     read, made = folder.person("anna"), _person("anna")
     assert torch.equal(read.images, made.images)
     assert torch.equal(read.references, made.references)
+    assert torch.equal(read.boxes, made.boxes)
     assert (read.captions, read.reference_captions) == (made.captions, made.reference_captions)
     assert torch.equal(read.embeddings["face"], made.embeddings["face"])
     assert read.class_word == "woman"

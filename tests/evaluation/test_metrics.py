@@ -16,7 +16,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from difflora.corpus.people import PeopleFolder, PeopleWriter, Person
+from difflora.corpus.people import PeopleFolder, PeopleWriter, Person, no_boxes
 from difflora.corpus.splits import SplitSettings
 from difflora.encoders.clip import CLIPEncoder
 from difflora.encoders.images import DinoEncoder, as_arrays
@@ -53,7 +53,9 @@ def people(tmp_path_factory: pytest.TempPathFactory, renders: Callable[[int, int
     with PeopleWriter(folder, {"kind": "rendered"}, SplitSettings(validation=0, test=0)) as writer:
         for number in range(3):
             pictures = renders(10 + number, 4)
-            writer.add(Person(f"t{number}", "man", pictures[:1].clone(), ["a"], pictures, ["a"] * 4))
+            writer.add(
+                Person(f"t{number}", "man", pictures[:1].clone(), ["a"], pictures, ["a"] * 4, no_boxes(pictures[:1]))
+            )
         writer.finish()
     return PeopleFolder(folder)
 

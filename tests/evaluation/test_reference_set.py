@@ -6,7 +6,7 @@ import pytest
 import torch
 from PIL import Image
 
-from difflora.corpus.people import PeopleFolder, PeopleWriter, Person
+from difflora.corpus.people import PeopleFolder, PeopleWriter, Person, no_boxes
 from difflora.corpus.splits import SplitSettings, split_of
 from difflora.encoders.images import as_pictures
 from difflora.errors import BadImage, BadParameter
@@ -22,7 +22,11 @@ def people(tmp_path_factory: pytest.TempPathFactory) -> PeopleFolder:
     with PeopleWriter(folder, {"kind": "grey"}, SPLITS) as writer:
         for number in range(10):
             references = torch.stack([torch.full((3, 16, 16), 20 * number + n, dtype=torch.uint8) for n in range(3)])
-            writer.add(Person(f"p{number}", "man", references[:1].clone(), ["a"], references, ["a"] * 3))
+            writer.add(
+                Person(
+                    f"p{number}", "man", references[:1].clone(), ["a"], references, ["a"] * 3, no_boxes(references[:1])
+                )
+            )
         writer.finish()
     return PeopleFolder(folder)
 

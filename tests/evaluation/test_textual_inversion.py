@@ -5,7 +5,7 @@ import torch
 from torch import Tensor
 
 from difflora.corpus.base import FrozenBase
-from difflora.corpus.people import Person
+from difflora.corpus.people import Person, no_boxes
 from difflora.errors import BadParameter
 from difflora.evaluation.textual_inversion import TextualInversion, TextualInversionSettings
 from tests.tiny import sdxl
@@ -25,7 +25,7 @@ def base() -> FrozenBase:
 
 def _person(name: str, colour: float, side: int = 64, count: int = 3) -> Person:
     images = torch.full((count, 3, side, side), colour * 255).byte()
-    return Person(name, "woman", images, ["a photo of a woman"] * count, images[:0], [])
+    return Person(name, "woman", images, ["a photo of a woman"] * count, images[:0], [], no_boxes(images))
 
 
 PEOPLE = [_person("anna", 0.1), _person("bella", 0.5), _person("clara", 0.9)]

@@ -15,7 +15,7 @@ def _marked(box: tuple[int, int, int, int]) -> Tensor:
     return image
 
 
-def _run(images: Tensor, boxes: Tensor, settings: AugmentSettings, seed: int = 0) -> tuple[Tensor, list[str]]:
+def _run(images: Tensor, boxes: Tensor, settings: AugmentSettings, seed: int = 0) -> tuple[Tensor, list[str], Tensor]:
     captions = [f"a woman {i}, turned to the left, lit from the right" for i in range(len(images))]
     return augment(images, captions, boxes, settings, torch.Generator().manual_seed(seed))
 
@@ -24,37 +24,48 @@ def _run(images: Tensor, boxes: Tensor, settings: AugmentSettings, seed: int = 0
 def test_crops_keep_the_face_whole_and_the_pictures_shape(box: tuple[int, int, int, int]) -> None:
     images = _marked(box)[None].repeat(50, 1, 1, 1)
     boxes = torch.tensor([box], dtype=torch.float32).repeat(50, 1)
-    made, _ = _run(images, boxes, AugmentSettings(least_crop=0.5, flip=0.0))
+    made, _, moved = _run(images, boxes, AugmentSettings(least_crop=0.5, flip=0.0))
     assert made.shape == images.shape
     assert made.dtype == torch.uint8
     area = (made[:, 0] > 127).float().mean((1, 2))
     before = (images[0, 0] > 127).float().mean()
     assert (area > 0.9 * before).all(), "a crop enlarges the face, and never cuts it"
     assert area.max() <= 4.6 * before
+    for one, (x1, y1, x2, y2) in zip(made, moved.round().int().tolist(), strict=True):
+        inside = (one[0, max(0, y1) : y2, max(0, x1) : x2] > 127).float()
+        assert inside.mean() > 0.93, "the box moves with the face"
+        assert inside.sum() > 0.9 * (one[0] > 127).sum()
     if box != (2, 5, 58, 39):
         assert area.max() > 1.5 * before
 
 
 def test_nothing_to_do_leaves_pictures_as_they_are() -> None:
     images = torch.randint(0, 256, (3, 3, 16, 16), dtype=torch.uint8)
-    made, captions = _run(images, torch.zeros(3, 4), AugmentSettings(least_crop=1, flip=0))
+    made, captions, _ = _run(images, torch.zeros(3, 4), AugmentSettings(least_crop=1, flip=0))
     assert torch.equal(made, images)
     assert captions[1] == "a woman 1, turned to the left, lit from the right"
 
 
 def test_mirrored_pictures_have_mirrored_captions() -> None:
     images = torch.randint(0, 256, (40, 3, 16, 16), dtype=torch.uint8)
-    made, captions = _run(images, torch.zeros(40, 4), AugmentSettings(least_crop=1, flip=0.5))
+    made, captions, _ = _run(images, torch.zeros(40, 4), AugmentSettings(least_crop=1, flip=0.5))
     mirrored = [torch.equal(one, image.flip(-1)) for one, image in zip(made, images, strict=True)]
     assert 10 < sum(mirrored) < 30
     assert [caption.endswith("turned to the right, lit from the left") for caption in captions] == mirrored
     assert mirror_words("Left of the lefthand room, RIGHT") == "Right of the lefthand room, Left"
 
 
+def test_a_mirrored_face_has_a_mirrored_box() -> None:
+    boxes = torch.tensor([[2.0, 3.0, 9.0, 12.0], [0.0, 0.0, 0.0, 0.0]])
+    images = torch.zeros(2, 3, 16, 20, dtype=torch.uint8)
+    _, _, moved = _run(images, boxes, AugmentSettings(least_crop=1, flip=1))
+    assert moved.tolist() == [[11, 3, 18, 12], [0, 0, 0, 0]]
+
+
 def test_copies_come_one_after_the_other_and_by_seed() -> None:
     images = torch.randint(0, 256, (4, 3, 16, 16), dtype=torch.uint8)
     settings = AugmentSettings(copies=3, least_crop=0.6)
-    made, captions = _run(images, torch.zeros(4, 4), settings)
+    made, captions, _ = _run(images, torch.zeros(4, 4), settings)
     assert made.shape == (12, 3, 16, 16)
     assert [caption.split(",")[0] for caption in captions] == [f"a woman {i}" for i in range(4)] * 3
     assert torch.equal(made, _run(images, torch.zeros(4, 4), settings)[0])

@@ -19,7 +19,7 @@ from typer.testing import CliRunner
 from difflora.cli import app
 from difflora.corpus.forgotten import hash_of
 from difflora.corpus.parts import Parts, TrainedBatch
-from difflora.corpus.people import PeopleFolder, PeopleWriter, Person
+from difflora.corpus.people import PeopleFolder, PeopleWriter, Person, no_boxes
 from difflora.corpus.reader import Corpus
 from difflora.corpus.splits import SplitSettings
 from difflora.corpus.writer import CorpusWriter, NewRow
@@ -187,7 +187,7 @@ def test_all_ids_of_a_person_go_together(root: Path) -> None:
     images = torch.zeros(2, 3, 8, 8, dtype=torch.uint8)
     with PeopleWriter(root / "data/people", {}, SplitSettings()) as people:
         for name, facts in ((NAMES[0], {"merged": {"other": CONSENT}}), (NAMES[2], {})):
-            person = Person(name, "man", images, ["a man"] * 2, images.clone(), ["a man"] * 2)
+            person = Person(name, "man", images, ["a man"] * 2, images.clone(), ["a man"] * 2, no_boxes(images))
             people.add(person, similarity=0.5, consent=CONSENT, **facts)
         people.skip("other", f"merged into {NAMES[0]}", same_as=NAMES[0])
         people.skip("third", "the same person as other", same_as="other")

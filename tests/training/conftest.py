@@ -14,7 +14,7 @@ from diffusers import DDIMScheduler, StableDiffusionPipeline, UNet2DConditionMod
 from torch import Tensor
 
 from difflora.corpus.base import FrozenBase
-from difflora.corpus.people import PeopleFolder, PeopleWriter, Person
+from difflora.corpus.people import PeopleFolder, PeopleWriter, Person, no_boxes
 from difflora.corpus.reader import Corpus
 from difflora.corpus.splits import SplitSettings, split_of
 from difflora.corpus.writer import CorpusWriter, NewRow
@@ -145,6 +145,16 @@ def people(tmp_path_factory: pytest.TempPathFactory) -> PeopleFolder:
             grain = torch.randint(0, 55, (3, 3, 64, 64), generator=generator)
             images = (colour + grain).to(torch.uint8)
             captions = ["a photo of a man", "a man on a beach"]
-            writer.add(Person(f"p{place:03d}", "man", images[:2], captions, images[2:], ["a man in a forest"]))
+            writer.add(
+                Person(
+                    f"p{place:03d}",
+                    "man",
+                    images[:2],
+                    captions,
+                    images[2:],
+                    ["a man in a forest"],
+                    no_boxes(images[:2]),
+                )
+            )
         writer.finish()
     return PeopleFolder(folder)

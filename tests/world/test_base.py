@@ -15,7 +15,6 @@ from difflora.world.base import (
     build_scheduler,
     build_unet,
     face_weights,
-    spread_timesteps,
     train_base,
     velocity_loss,
 )
@@ -107,19 +106,6 @@ def test_a_picture_depends_on_its_seed_and_prompt_not_on_its_batch(assets: Path)
 
 def test_the_schedule_ends_in_pure_noise() -> None:
     assert build_scheduler().alphas_cumprod[-1].item() == pytest.approx(0, abs=1e-6)
-
-
-def test_timesteps_are_spread_over_the_whole_schedule() -> None:
-    timesteps = spread_timesteps(100, torch.Generator().manual_seed(0))
-    assert torch.equal(timesteps // 10, torch.arange(100))
-
-
-def test_the_middle_of_the_schedule_is_drawn_oftener() -> None:
-    timesteps = spread_timesteps(10_000, torch.Generator().manual_seed(0), 0.8).float()
-    counts = torch.histc(timesteps, 10, 0, 1000)
-    assert counts.sum() == 10_000
-    assert counts[4] / counts[0] == pytest.approx(3, abs=0.3)
-    assert timesteps.mean() == pytest.approx(500, abs=1)
 
 
 def test_the_second_phase_has_attention_on_the_first_level_and_the_first_ones_weights(

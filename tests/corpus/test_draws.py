@@ -1,0 +1,52 @@
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+
+import pytest
+import torch
+
+from difflora.corpus.base import FrozenBase
+from difflora.corpus.draws import denoising_losses, gather, spread_timesteps
+from difflora.corpus.latents import Encoded
+from difflora.corpus.settings import DreamBoothSettings
+
+
+def test_timesteps_are_spread_over_the_whole_schedule() -> None:
+    timesteps = spread_timesteps(100, 1000, torch.Generator().manual_seed(0))
+    assert torch.equal(timesteps // 10, torch.arange(100))
+
+
+def test_the_middle_of_the_schedule_is_drawn_oftener() -> None:
+    timesteps = spread_timesteps(10_000, 1000, torch.Generator().manual_seed(0), 0.8).float()
+    counts = torch.histc(timesteps, 10, 0, 1000)
+    assert counts.sum() == 10_000
+    assert counts[4] / counts[0] == pytest.approx(3, abs=0.3)
+    assert timesteps.mean() == pytest.approx(500, abs=1)
+
+
+def test_an_error_in_the_face_counts_more(
+    base: FrozenBase, make_encoded: Callable[..., list[Encoded]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    person = make_encoded(1, 1)[0]
+    person = replace(person, covered=torch.zeros(1, 8, 8))
+    person.covered[0, 2, 3:5] = torch.tensor([1.0, 0.5])
+    weight = gather(base, [person], DreamBoothSettings(face_weight=4)).weight[0, 0]
+    assert weight.mean().item() == pytest.approx(1)
+    assert weight[2, 3] / weight[0, 0] == pytest.approx(5)
+    assert weight[2, 4] / weight[0, 0] == pytest.approx(3)
+
+    errors = torch.zeros(2, 4, 8, 8)
+    errors[:, :, 2, 3] = 1
+    monkeypatch.setattr("difflora.corpus.draws.squared_errors", lambda *arguments: errors)
+    for face_weight in (0.0, 4.0):
+        settings = DreamBoothSettings(face_weight=face_weight, batch_size=2)
+        data = gather(base, [person], settings)
+        losses = denoising_losses(base, base.unet, data, settings, torch.Generator().manual_seed(3))
+        assert losses.item() == pytest.approx(float(data.weight[0, 0, 2, 3]) / 64)
+
+
+def test_without_a_face_all_places_count_alike(base: FrozenBase, make_encoded: Callable[..., list[Encoded]]) -> None:
+    people = make_encoded(2)
+    weighted = gather(base, people, DreamBoothSettings(face_weight=4)).weight
+    assert torch.equal(weighted, torch.ones_like(weighted))
