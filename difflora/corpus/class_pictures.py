@@ -1,6 +1,6 @@
 """Pictures of a class, for prior preservation: drawn once by the base model, kept as latents, shared by all people.
 
-DIGEST.safetensors      latents (N, C, h, w) float32 of one prompt, size and base model
+A set of one prompt, size and base model is a file, DIGEST.safetensors: latents (N, C, h, w) float32.
 """
 
 from __future__ import annotations

@@ -129,7 +129,7 @@ def spread_timesteps(count: int, steps: int, generator: torch.Generator, mode_sc
 
 
 def min_snr_weights(scheduler: DDPMScheduler, timesteps: Tensor, gamma: float) -> Tensor:
-    """Weights of squared errors by the signal that is left (arXiv 2303.09556), as diffusers' DreamBooth scripts have it.
+    """Weights of squared errors by the signal that is left (arXiv 2303.09556), as in diffusers' scripts.
 
     Args:
         scheduler: the noise levels and the kind of prediction.

@@ -14,7 +14,7 @@ from difflora.folders import read_json
 
 
 class PriorPreservation(BaseModel):
-    """Pictures of the class, drawn by the base model itself and learnt beside each person's (DreamBooth, 2208.12242)."""
+    """Pictures of the class, drawn by the base itself and learnt beside each person's (DreamBooth, 2208.12242)."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 

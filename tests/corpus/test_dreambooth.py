@@ -306,8 +306,8 @@ def test_repeated_blocks_are_compiled_once_a_kind(epsilon: FrozenBase, monkeypat
     start = initial_flat(_layout(epsilon), settings.seed)
     plain = settings.model_copy(update={"gradient_checkpointing": False})
     assert _far(torch.cat([first, second]), _train(epsilon, people, plain), start) < 1e-3
+    monkeypatch.setattr("shutil.which", lambda name: None)
     with pytest.raises(BadParameter, match=r"compile: no C\+\+ compiler"):
-        monkeypatch.setattr("shutil.which", lambda name: None)
         Trainer(epsilon, _layout(epsilon), settings, compile="regional")
 
 
