@@ -25,8 +25,8 @@ def draw(
 ) -> Tensor:
     """One batch.
 
-    A UNet in bfloat16 leaves its latents to a VAE in float32, which the pipelines of diffusers do not see to; so they
-    are handed over in the VAE's type.
+    Where the UNet is in bfloat16 and the VAE in float32, each gets latents in its own type: the pipelines of diffusers
+    hand on whatever type a scheduler's step gives.
 
     Args:
         pipeline: a StableDiffusionPipeline or StableDiffusionXLPipeline.
@@ -52,15 +52,14 @@ def draw(
         num_inference_steps=steps,
         guidance_scale=guidance_scale,
         generator=[torch.Generator().manual_seed(seed) for seed in seeds],
-        callback_on_step_end=_in_the_vaes_type,
+        callback_on_step_end=_in_the_next_ones_type,
         callback_on_step_end_tensor_inputs=["latents"],
         output_type=output,
     ).images
     return images.float()
 
 
-def _in_the_vaes_type(pipeline: Any, step: int, _: Any, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
-    """What a pipeline calls after each step: the last one's latents go to the VAE."""
-    if step + 1 < pipeline.num_timesteps:
-        return {}
-    return {"latents": tensors["latents"].to(pipeline.vae.dtype)}
+def _in_the_next_ones_type(pipeline: Any, step: int, _: Any, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+    """What a pipeline calls after each step: the last one's latents go to the VAE, others to the UNet."""
+    following = pipeline.unet if step + 1 < pipeline.num_timesteps else pipeline.vae
+    return {"latents": tensors["latents"].to(following.dtype)}

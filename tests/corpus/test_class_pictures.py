@@ -26,7 +26,7 @@ def _must_not_draw(*_: object, **__: object) -> None:
 def test_they_are_what_the_base_draws_by_itself(base: FrozenBase) -> None:
     made = ClassPictures(None, base, SETTINGS).of("woman", SIZE)
     assert made is not None
-    assert made.latents.shape == (3, 4, 8, 8)
+    assert made.latents.shape == (3, 4, 16, 16)
     pipeline = base.pipeline
     for place in range(3):
         seed = noise_seed(9, "class", "a photo of a woman", str(place))
