@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any, Literal
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from difflora.prompt_cache import NEGATIVE, PromptCache
 
@@ -25,8 +26,8 @@ def draw(
 ) -> Tensor:
     """One batch.
 
-    Where the UNet is in bfloat16 and the VAE in float32, each gets latents in its own type: the pipelines of diffusers
-    hand on whatever type a scheduler's step gives.
+    The pipelines of diffusers give a UNet latents and prompts in the text encoders' type, and would hand what it returns
+    to the VAE as it is. So a UNet in bfloat16 is wrapped here: sampler, text encoders and VAE stay in float32.
 
     Args:
         pipeline: a StableDiffusionPipeline or StableDiffusionXLPipeline.
@@ -45,21 +46,34 @@ def draw(
     given = [*embed(prompts), *(embed([NEGATIVE] * len(prompts)) if guidance_scale > 1 else ())]
     arguments = {name: value for name, value in zip(names, given, strict=False) if value is not None}
     height, width = size or (None, None)
-    images: Tensor = pipeline(
-        **arguments,
-        height=height,
-        width=width,
-        num_inference_steps=steps,
-        guidance_scale=guidance_scale,
-        generator=[torch.Generator().manual_seed(seed) for seed in seeds],
-        callback_on_step_end=_in_the_next_ones_type,
-        callback_on_step_end_tensor_inputs=["latents"],
-        output_type=output,
-    ).images
+    with _in_its_own_type(pipeline.unet):
+        images: Tensor = pipeline(
+            **arguments,
+            height=height,
+            width=width,
+            num_inference_steps=steps,
+            guidance_scale=guidance_scale,
+            generator=[torch.Generator().manual_seed(seed) for seed in seeds],
+            output_type=output,
+        ).images
     return images.float()
 
 
-def _in_the_next_ones_type(pipeline: Any, step: int, _: Any, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
-    """What a pipeline calls after each step: the last one's latents go to the VAE, others to the UNet."""
-    following = pipeline.unet if step + 1 < pipeline.num_timesteps else pipeline.vae
-    return {"latents": tensors["latents"].to(following.dtype)}
+@contextmanager
+def _in_its_own_type(unet: nn.Module) -> Iterator[None]:
+    """Brings latents and prompts to the UNet's type, and what it makes of them back to the latents'."""
+    dtype = next(unet.parameters()).dtype
+    given: list[torch.dtype] = []
+
+    def before(_: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[tuple[Any, ...], dict[str, Any]]:
+        latents, *others = args
+        given.append(latents.dtype)
+        prompt = kwargs["encoder_hidden_states"].to(dtype)
+        # Not the timesteps: there is no 999 in bfloat16.
+        return (latents.to(dtype), *others), {**kwargs, "encoder_hidden_states": prompt}
+
+    def after(_: nn.Module, args: tuple[Any, ...], output: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+        return (output[0].to(given.pop()), *output[1:])
+
+    with unet.register_forward_pre_hook(before, with_kwargs=True), unet.register_forward_hook(after):
+        yield
