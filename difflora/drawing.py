@@ -26,7 +26,7 @@ def draw(
 ) -> Tensor:
     """One batch.
 
-    The pipelines of diffusers give a UNet latents and prompts in the text encoders' type, and would hand what it returns
+    The pipelines of diffusers give a UNet latents and prompts in the text encoders' type and would hand what it makes
     to the VAE as it is. So a UNet in bfloat16 is wrapped here: sampler, text encoders and VAE stay in float32.
 
     Args:
@@ -46,7 +46,7 @@ def draw(
     given = [*embed(prompts), *(embed([NEGATIVE] * len(prompts)) if guidance_scale > 1 else ())]
     arguments = {name: value for name, value in zip(names, given, strict=False) if value is not None}
     height, width = size or (None, None)
-    with _in_its_own_type(pipeline.unet):
+    with in_its_own_type(pipeline.unet):
         images: Tensor = pipeline(
             **arguments,
             height=height,
@@ -60,8 +60,8 @@ def draw(
 
 
 @contextmanager
-def _in_its_own_type(unet: nn.Module) -> Iterator[None]:
-    """Brings latents and prompts to the UNet's type, and what it makes of them back to the latents'."""
+def in_its_own_type(unet: nn.Module) -> Iterator[None]:
+    """A context for a pipeline's call: latents and prompts come to the UNet in its type, its output back in theirs."""
     dtype = next(unet.parameters()).dtype
     given: list[torch.dtype] = []
 
