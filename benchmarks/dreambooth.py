@@ -35,7 +35,14 @@ def dreambooth_rows(setup: Setup) -> Iterator[Row]:
         width = int(base.pipeline.unet.config.cross_attention_dim)
         prompt = torch.randn(1, TOKENS, width, generator=generator).to(device, dtype)
         pooled = torch.randn(1, setup.base.text_width, generator=generator).to(device, dtype) if base.is_xl else None
-        return Encoded(f"nobody-{place}", latents.to(device), prompt, pooled, (side, side))
+        return Encoded(
+            f"nobody-{place}",
+            latents.to(device),
+            prompt,
+            pooled,
+            (side, side),
+            torch.zeros(1, size, size, device=device),
+        )
 
     for method in ("eager", "regional") if setup.compile else ("eager",):
         with Trainer(base, setup.layout, chosen, compile="regional" if method == "regional" else False) as trainer:

@@ -7,7 +7,6 @@ from torch import Tensor
 from difflora.corpus.framing import frame, framed_size
 from difflora.corpus.settings import DreamBoothSettings
 
-
 BOXES = torch.tensor([[10.0, 20, 30, 30]])
 
 
