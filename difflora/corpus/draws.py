@@ -149,8 +149,8 @@ def denoising_losses(
 ) -> Tensor:
     """Each person's loss on one batch of draws, which are the same for all people.
 
-    It is the mean squared error, weighted by place and, where ``snr_gamma`` is set, by timestep; with prior preservation the weighted
-    mean squared error on as many pictures of the person's class is added, without these weights.
+    It is the mean squared error, weighted by place and, where ``snr_gamma`` is set, by timestep. With prior
+    preservation the mean squared error on as many pictures of the person's class is added, times its factor alone.
 
     Args:
         base: gives the noise levels and the kind of prediction.
