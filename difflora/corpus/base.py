@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -126,6 +128,20 @@ class FrozenBase:
             raise BadFile(f"{file or folder}: the base model cannot be read ({error}); restore it") from error
         weights = _digest(folder, None if file is None else Path(file)) if hash_files else ""
         return cls.of(pipeline, name or folder.resolve().name, weights, device=device, precision=precision)
+
+
+@contextmanager
+def gradient_checkpointing(base: FrozenBase, wanted: bool = True) -> Iterator[None]:
+    """A context in which the UNet keeps few activations and computes the others again in the backward pass."""
+    unet: Any = base.unet
+    if not wanted:
+        yield
+        return
+    unet.enable_gradient_checkpointing()
+    try:
+        yield
+    finally:
+        unet.disable_gradient_checkpointing()
 
 
 def _from_folder(folder: Path) -> Any:

@@ -5,15 +5,18 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from contextlib import ExitStack
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
 from tqdm import tqdm
 
 from difflora.corpus.base import FrozenBase
-from difflora.corpus.dreambooth import Trainer
-from difflora.corpus.latents import encode_person
+from difflora.corpus.class_pictures import ClassPictures
+from difflora.corpus.dreambooth import Compile, Trainer
+from difflora.corpus.framing import framed_size
+from difflora.corpus.latents import Encoded, encode_person
 from difflora.corpus.parts import Parts, TrainedBatch
 from difflora.corpus.people import PeopleFolder
 from difflora.corpus.settings import DreamBoothSettings
@@ -49,12 +52,12 @@ class BuildReport:
 def corpus_settings(base: FrozenBase, people: PeopleFolder, settings: DreamBoothSettings) -> dict[str, Any]:
     """Everything beside the layout that decides what a row is; a corpus is never continued with anything else.
 
-    How many people are trained at once is left out: it changes a row by rounding alone.
+    How many people are trained at once, and what else changes a row by rounding alone, is left out.
     """
     return {
         "base": base.name.model_dump(),
         "weights": base.weights,
-        "dreambooth": settings.model_dump(mode="json"),
+        "dreambooth": settings.deciding,
         "people": people.settings,
     }
 
@@ -70,8 +73,9 @@ def build_corpus(
     train_people: int | None = None,
     dtype: Literal["fp16", "fp32"] = "fp16",
     rows_per_shard: int = 64,
-    compile: bool = False,
+    compile: Compile = False,
     parts: str | Path | None = None,
+    class_pictures: str | Path | None = None,
     progress: bool = True,
 ) -> BuildReport:
     """Trains a LoRA of each person who has none yet, and adds it to the corpus.
@@ -91,6 +95,7 @@ def build_corpus(
         rows_per_shard: rows of a file.
         compile: whether the UNet is compiled; worth its minute from some hundred people on.
         parts: a folder of batches that ``train_batches`` trained elsewhere; they are taken as they are.
+        class_pictures: a folder that keeps what prior preservation draws; None to draw it in each call.
         progress: whether to show a bar with the time left.
 
     Returns:
@@ -104,19 +109,20 @@ def build_corpus(
     layout = LoraLayout.from_unet(base.unet, settings.targets, settings.rank)
     started, failed = time.monotonic(), dict[str, str]()
     whole = corpus_settings(base, people, settings)
-    with (
-        CorpusWriter(folder, layout, whole, dtype=dtype, rows_per_shard=rows_per_shard) as writer,
-        Trainer(base, layout, settings, compile=compile) as trainer,
-    ):
+    with ExitStack() as opened:
+        writer = opened.enter_context(CorpusWriter(folder, layout, whole, dtype=dtype, rows_per_shard=rows_per_shard))
         there, size = len(writer), len(batches[0])
-        left = sum(identity not in writer.done for batch in batches for identity in batch)
+        left = [[identity for identity in batch if identity not in writer.done] for batch in batches]
+        encoder = _Encoder(people, base, settings, class_pictures)
+        touched = [batch for batch, missing in zip(batches, left, strict=True) if missing]
+        encoder.draw_classes([identity for batch in touched for identity in batch], progress)
         ready = None if parts is None else Parts(Path(parts), {**whole, "layout": layout.to_json()})
-        with tqdm(total=left, desc="corpus", unit="LoRA", disable=not progress) as bar:
-            for batch in batches:
-                missing = [identity for identity in batch if identity not in writer.done]
+        trainer = opened.enter_context(Trainer(base, layout, settings, compile=compile))
+        with tqdm(total=sum(map(len, left)), desc="corpus", unit="LoRA", disable=not progress) as bar:
+            for batch, missing in zip(batches, left, strict=True):
                 if missing:
                     made = ready.load(batch) if ready else None
-                    made = made or _train_batch(trainer, batch, people, base, settings, size if compile else 0)
+                    made = made or _train_batch(trainer, batch, encoder, size if compile else 0)
                     failed |= _add(writer, made)
                     bar.update(len(missing))
         writer.finish()
@@ -151,6 +157,7 @@ def train_batches(
     base: FrozenBase,
     settings: DreamBoothSettings,
     *,
+    class_pictures: str | Path | None = None,
     progress: bool = True,
 ) -> int:
     """Trains some of the batches into files of their own, for a build to take; those that are there are left.
@@ -161,6 +168,7 @@ def train_batches(
         people: whom to train.
         base: the frozen base model, in ``settings.precision``.
         settings: how to train.
+        class_pictures: see ``build_corpus``.
         progress: whether to show a bar with the time left.
 
     Returns:
@@ -172,29 +180,56 @@ def train_batches(
     layout = LoraLayout.from_unet(base.unet, settings.targets, settings.rank)
     folder = Parts(Path(parts), {**corpus_settings(base, people, settings), "layout": layout.to_json()})
     missing = [batch for batch in batches if folder.load(batch) is None]
+    encoder = _Encoder(people, base, settings, class_pictures)
+    encoder.draw_classes([identity for batch in missing for identity in batch], progress)
     with Trainer(base, layout, settings) as trainer:
         for batch in tqdm(missing, desc="corpus", unit="batch", disable=not progress):
-            folder.save(batch, _train_batch(trainer, batch, people, base, settings, 0))
+            folder.save(batch, _train_batch(trainer, batch, encoder, 0))
     return len(missing)
 
 
-def _train_batch(
-    trainer: Trainer,
-    batch: Sequence[str],
-    people: PeopleFolder,
-    base: FrozenBase,
-    settings: DreamBoothSettings,
-    least: int,
-) -> TrainedBatch:
+class _Encoder:
+    """People of a folder as their LoRAs learn from them.
+
+    Args:
+        people: the folder.
+        base: the frozen base model.
+        settings: how many pictures, and how they are framed.
+        class_pictures: folder of the classes' pictures.
+    """
+
+    def __init__(
+        self, people: PeopleFolder, base: FrozenBase, settings: DreamBoothSettings, class_pictures: str | Path | None
+    ) -> None:
+        self.people, self.settings = people, settings
+        self._base = base
+        self._classes = ClassPictures(None if class_pictures is None else Path(class_pictures), base, settings)
+
+    def draw_classes(self, identities: Sequence[str], progress: bool) -> None:
+        """Draws what prior preservation wants for these people, while the base is still free of LoRAs."""
+        if self.settings.prior_preservation is not None:
+            for identity in identities:
+                self._prior(identity, progress=progress)
+
+    def __call__(self, identity: str) -> Encoded:
+        """A person's pictures and, with prior preservation, those of the class."""
+        person, most = self.people.person(identity), self.settings.images
+        images, captions, boxes = person.images[:most], person.captions[:most], person.boxes[:most]
+        encoded = encode_person(self._base, identity, images, captions, boxes, self.settings)
+        return encoded if self.settings.prior_preservation is None else replace(encoded, prior=self._prior(identity))
+
+    def _prior(self, identity: str, *, progress: bool = False) -> Encoded | None:
+        size = framed_size(self.people.size(identity), self.settings)
+        return self._classes.of(str(self.people.line(identity)["class_word"]), size, progress=progress)
+
+
+def _train_batch(trainer: Trainer, batch: Sequence[str], encoder: _Encoder, least: int) -> TrainedBatch:
     """Trains a whole batch.
 
     A batch of fewer than ``least`` is filled up by its first person: compiled code is for one size.
     """
-    encoded = []
-    for identity in batch:
-        person = people.person(identity)
-        most = settings.images
-        encoded.append(encode_person(base, identity, person.images[:most], person.captions[:most], person.boxes[:most]))
+    people, settings = encoder.people, encoder.settings
+    encoded = [encoder(identity) for identity in batch]
     trained = trainer.train(encoded + encoded[:1] * (least - len(encoded)))
     rows, failed = [], {}
     for place, identity in enumerate(batch):

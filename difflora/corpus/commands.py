@@ -41,6 +41,12 @@ def build(
     compile: Annotated[
         bool, typer.Option("--compile", help="Compile the UNet: worth its minute from some hundred people on.")
     ] = False,
+    compile_blocks: Annotated[
+        bool, typer.Option("--compile-blocks", help="Compile its repeated blocks alone, which are ready far sooner.")
+    ] = False,
+    class_pictures: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="Keeps what prior preservation draws, for the next call.")
+    ] = None,
 ) -> None:
     """Train a LoRA of each person and add it to the corpus, going on from what is there.
 
@@ -80,7 +86,8 @@ def build(
         count=count,
         dtype="fp16" if dtype == "fp16" else "fp32",
         rows_per_shard=rows_per_shard,
-        compile=compile,
+        compile="regional" if compile_blocks else compile,
+        class_pictures=class_pictures,
     )
     rate = f" ({report.per_minute:.1f} a minute)" if report.trained else ""
     typer.echo(f"{out}: {report.there + report.trained} LoRAs, {report.trained} of them new{rate}")

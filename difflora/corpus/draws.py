@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 import torch.nn.functional as F
+from diffusers import DDPMScheduler
+from diffusers.training_utils import compute_snr
 from torch import Tensor, nn
 
 from difflora.corpus.base import FrozenBase
@@ -22,46 +24,90 @@ class Batch:
     latents: Tensor  # (sum of M, C, h, w) float32
     prompt_embeds: Tensor  # (sum of M, L, W)
     pooled_embeds: Tensor | None  # (sum of M, W2)
+    time_ids: Tensor | None  # (sum of M, 6)
     counts: Tensor  # (P,) pictures of each person
     starts: Tensor  # (P,) place of each person's first
-    time_ids: Tensor | None  # (P * b, 6)
     weight: Tensor  # (sum of M, 1, h, w) how much an error counts at each place; a mean of 1 a picture
+    prior: Batch | None = None  # of each person's class; people of one class have the same pictures
 
     def rows(self, places: Tensor) -> Tensor:
-        """Where places in [0, 1) fall in each person's list: (b,) to (P * b,) int64, person after person."""
+        """Where places in [0, 1) fall in each person's list: (b,) to (P, b) int64."""
         chosen = (places * self.counts[:, None]).long().clamp(max=self.counts[:, None] - 1)  # (P, b)
-        return (self.starts[:, None] + chosen).flatten()
+        return self.starts[:, None] + chosen
+
+
+@dataclass(frozen=True)
+class Drawn:
+    """What the UNet is shown of P people: n pictures of each, under noise that is the same for all people."""
+
+    latents: Tensor  # (P, n, C, h, w) float32, clean
+    prompt_embeds: Tensor  # (P, n, L, W)
+    pooled_embeds: Tensor | None  # (P, n, W2)
+    time_ids: Tensor | None  # (P, n, 6)
+    weight: Tensor  # (P, n, 1, h, w) how much an error counts at each place
+    timesteps: Tensor  # (n,) int64
+    noise: Tensor  # (n, C, h, w)
+
+    def __add__(self, other: Drawn) -> Drawn:
+        """These pictures of each person, then the others."""
+        return Drawn(
+            torch.cat([self.latents, other.latents], 1),
+            torch.cat([self.prompt_embeds, other.prompt_embeds], 1),
+            _both(self.pooled_embeds, other.pooled_embeds),
+            _both(self.time_ids, other.time_ids),
+            torch.cat([self.weight, other.weight], 1),
+            torch.cat([self.timesteps, other.timesteps]),
+            torch.cat([self.noise, other.noise]),
+        )
+
+
+def _both(one: Tensor | None, two: Tensor | None) -> Tensor | None:
+    return None if one is None or two is None else torch.cat([one, two], 1)
 
 
 def gather(base: FrozenBase, people: Sequence[Encoded], settings: DreamBoothSettings) -> Batch:
     """Puts P people together.
 
     Raises:
-        BadParameter: if their pictures differ in size.
+        BadParameter: if their pictures differ in size, or lack those of their class for prior preservation.
     """
+    most = settings.images or max(map(len, people))
+    own = _gather(base, people, most, settings.face_weight)
+    if settings.prior_preservation is None:
+        return own
+    classes = [person.prior for person in people if person.prior is not None]
+    if len(classes) < len(people):
+        lacking = next(person.identity for person in people if person.prior is None)
+        raise BadParameter(f"prior_preservation is on, but {lacking} has no pictures of the class: draw them first")
+    different = list({id(each): each for each in classes}.values())
+    shared = _gather(base, different, max(map(len, different)), 0.0)
+    if shared.latents.shape[1:] != own.latents.shape[1:]:
+        raise BadParameter("prior_preservation: pictures of the class differ in size from the people's; draw others")
+    place = {id(each): place for place, each in enumerate(different)}
+    rows = torch.tensor([place[id(each)] for each in classes], device=base.device)
+    return replace(own, prior=replace(shared, counts=shared.counts[rows], starts=shared.starts[rows]))
+
+
+def _gather(base: FrozenBase, people: Sequence[Encoded], most: int, face_weight: float) -> Batch:
     shapes = {person.latents.shape[1:] for person in people}
     if len(shapes) != 1:
         raise BadParameter(
-            f"pictures of different sizes ({sorted(map(tuple, shapes))}): train people of one size together"
+            f"pictures of different sizes ({sorted(map(tuple, shapes))}): train people of one size together, or set "
+            "a resolution"
         )
-    most = settings.images or max(map(len, people))
-    counts = torch.tensor([min(most, len(person)) for person in people])
-    device, pooled, time_ids = base.device, None, None
+    counts = torch.tensor([min(most, len(person)) for person in people], device=base.device)
+    pooled = told = None
     if base.is_xl:
-        # Micro-conditioning of whole pictures: original size, crop corner, target size.
-        sizes = torch.tensor(
-            [[*person.size, 0, 0, *person.size] for person in people], device=device, dtype=torch.float32
-        )
-        time_ids = sizes.repeat_interleave(settings.batch_size, dim=0)  # (P * b, 6)
+        told = torch.cat([person.told[:most] for person in people]).to(base.device)
         pooled = torch.cat([p.pooled_embeds[:most] for p in people if p.pooled_embeds is not None])
     return Batch(
         torch.cat([person.latents[:most] for person in people]),
         torch.cat([person.prompt_embeds[:most] for person in people]),
         pooled,
-        counts.to(device),
-        (counts.cumsum(0) - counts).to(device),
-        time_ids,
-        _place_weights(torch.cat([person.covered[:most] for person in people]), settings.face_weight),
+        told,
+        counts,
+        counts.cumsum(0) - counts,
+        _place_weights(torch.cat([person.covered[:most] for person in people]), face_weight),
     )
 
 
@@ -82,33 +128,78 @@ def spread_timesteps(count: int, steps: int, generator: torch.Generator, mode_sc
     return (places * steps).long().clamp(0, steps - 1)
 
 
+def min_snr_weights(scheduler: DDPMScheduler, timesteps: Tensor, gamma: float) -> Tensor:
+    """Weights of squared errors by the signal that is left (arXiv 2303.09556), as in diffusers' scripts.
+
+    Args:
+        scheduler: the noise levels and the kind of prediction.
+        timesteps: (n,) int64.
+        gamma: signal-to-noise ratio beyond which a step counts less.
+
+    Returns:
+        (n,) float32: min(SNR, gamma) / SNR, for velocities one more. Where no signal is left (zero terminal SNR) the
+        ratio is 1, its limit.
+    """
+    weights = (gamma / compute_snr(scheduler, timesteps)).clamp(max=1.0)
+    return weights + 1 if scheduler.config.prediction_type == "v_prediction" else weights
+
+
 def denoising_losses(
     base: FrozenBase, unet: nn.Module, data: Batch, settings: DreamBoothSettings, generator: torch.Generator
 ) -> Tensor:
-    """Each person's mean squared error, weighted by place, on one batch of draws, which are the same for all people.
+    """Each person's loss on one batch of draws, which are the same for all people.
+
+    It is the mean squared error, weighted by place and, where ``snr_gamma`` is set, by timestep. With prior
+    preservation the mean squared error on as many pictures of the person's class is added, times its factor alone.
 
     Args:
         base: gives the noise levels and the kind of prediction.
         unet: the base's UNet under the people's LoRAs.
         data: P people.
-        settings: how many pictures a step.
+        settings: how many pictures a step, and which loss.
         generator: draws pictures, timesteps and noise, on the CPU, whatever the device.
 
     Returns:
         (P,) float32.
     """
-    people, scheduler, device = len(data.counts), base.scheduler, base.device
-    places = torch.rand(settings.batch_size, generator=generator)  # (b,)
-    steps = scheduler.config.num_train_timesteps
-    timesteps = spread_timesteps(settings.batch_size, steps, generator, settings.mode_scale)  # (b,)
-    noise = torch.randn(settings.batch_size, *data.latents.shape[1:], generator=generator)  # (b, C, h, w)
-    rows = data.rows(places.to(device))  # (P * b,)
-    latents = data.latents[rows]  # (P * b, C, h, w)
+    people, size, prior = len(data.counts), settings.batch_size, settings.prior_preservation
+    drawn = _draw(base, data, settings, generator)
+    if data.prior is not None:
+        drawn += _draw(base, data.prior, settings, generator)
+    errors = _errors(base, unet, drawn).unflatten(0, (people, -1)) * drawn.weight  # (P, n, C, h, w)
+    own = errors[:, :size]
+    if settings.snr_gamma is not None:
+        weights = min_snr_weights(base.scheduler, drawn.timesteps[:size], settings.snr_gamma)  # (b,)
+        own = own * weights[:, None, None, None]
+    losses = own.reshape(people, -1).mean(1)  # (P,)
+    if data.prior is not None and prior is not None:
+        losses = losses + prior.weight * errors[:, size:].reshape(people, -1).mean(1)
+    return losses
+
+
+def _draw(base: FrozenBase, data: Batch, settings: DreamBoothSettings, generator: torch.Generator) -> Drawn:
+    """Draws ``batch_size`` pictures of each person, and their timesteps and noise."""
+    count, steps = settings.batch_size, base.scheduler.config.num_train_timesteps
+    places = torch.rand(count, generator=generator)  # (n,)
+    timesteps = spread_timesteps(count, steps, generator, settings.mode_scale)  # (n,)
+    noise = torch.randn(count, *data.latents.shape[1:], generator=generator)  # (n, C, h, w)
+    rows = data.rows(places.to(base.device))  # (P, n)
     pooled = None if data.pooled_embeds is None else data.pooled_embeds[rows]
-    timesteps = timesteps.to(device).repeat(people)  # (P * b,)
-    noise = noise.to(device).repeat(people, 1, 1, 1)  # (P * b, C, h, w)
-    errors = squared_errors(base, unet, latents, timesteps, noise, data.prompt_embeds[rows], pooled, data.time_ids)
-    return (errors * data.weight[rows]).reshape(people, -1).mean(1)  # (P,)
+    told = None if data.time_ids is None else data.time_ids[rows]
+    latents, prompt = data.latents[rows], data.prompt_embeds[rows]
+    weight = data.weight[rows]  # (P, n, 1, h, w)
+    return Drawn(latents, prompt, pooled, told, weight, timesteps.to(base.device), noise.to(base.device))
+
+
+def _errors(base: FrozenBase, unet: nn.Module, drawn: Drawn) -> Tensor:
+    """Squared errors, (P * n, C, h, w)."""
+    people = len(drawn.latents)
+    pooled = None if drawn.pooled_embeds is None else drawn.pooled_embeds.flatten(0, 1)
+    told = None if drawn.time_ids is None else drawn.time_ids.flatten(0, 1)
+    timesteps = drawn.timesteps.repeat(people)  # (P * n,)
+    noise = drawn.noise.repeat(people, 1, 1, 1)  # (P * n, C, h, w)
+    latents, prompt = drawn.latents.flatten(0, 1), drawn.prompt_embeds.flatten(0, 1)
+    return squared_errors(base, unet, latents, timesteps, noise, prompt, pooled, told)
 
 
 def squared_errors(

@@ -17,20 +17,23 @@ from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, Literal, Self, TypeAlias
 
 import torch
 from diffusers.models.attention_processor import AttnProcessor
 from torch import Tensor
 from tqdm import tqdm
 
-from difflora.corpus.base import DTYPES, FrozenBase
+from difflora.corpus.base import DTYPES, FrozenBase, gradient_checkpointing
 from difflora.corpus.draws import denoising_losses, gather
 from difflora.corpus.latents import Encoded
 from difflora.corpus.many import ManyLoras
 from difflora.corpus.settings import DreamBoothSettings
 from difflora.errors import BadParameter
 from difflora.lora import LoraLayout
+
+Compile: TypeAlias = bool | Literal["regional"]
+"""Of a UNet: not at all, as a whole, or its repeated blocks."""
 
 
 @dataclass(frozen=True)
@@ -80,7 +83,8 @@ class Trainer:
         layout: of the LoRAs, for this base and ``settings.rank``.
         settings: how to train.
         compile: whether the UNet is compiled: a quarter off each step, a minute or so before the first, and again
-            for each new number of people. The results differ by rounding.
+            for each new number of people. ``regional`` compiles its repeated blocks alone, each kind once: minutes
+            less for a UNet of SDXL's size. The results differ by rounding.
 
     Raises:
         BadParameter: if the base is in another precision, or there is no compiler.
@@ -88,7 +92,7 @@ class Trainer:
     """
 
     def __init__(
-        self, base: FrozenBase, layout: LoraLayout, settings: DreamBoothSettings, *, compile: bool = False
+        self, base: FrozenBase, layout: LoraLayout, settings: DreamBoothSettings, *, compile: Compile = False
     ) -> None:
         dtype = next(base.unet.parameters()).dtype
         if dtype != DTYPES[settings.precision]:
@@ -98,7 +102,8 @@ class Trainer:
         if compile and base.device.type == "cpu" and not any(map(shutil.which, _compilers())):
             raise BadParameter("compile: no C++ compiler was found; install g++ or clang++, or leave it out")
         self._base, self._layout, self._settings = base, layout, settings
-        self._unet: Any = torch.compile(base.unet) if compile else base.unet
+        self._unet: Any = torch.compile(base.unet) if compile is True else base.unet
+        self._regional = compile == "regional"
         self._loras = ManyLoras(base.unet, layout, settings.scale)
         self._open = ExitStack()
 
@@ -106,6 +111,8 @@ class Trainer:
         with ExitStack() as opened:
             opened.enter_context(self._loras)
             opened.enter_context(_fast_attention(self._base))
+            opened.enter_context(gradient_checkpointing(self._base, self._settings.gradient_checkpointing))
+            opened.enter_context(_compiled_blocks(self._base, self._regional))
             self._open = opened.pop_all()
         return self
 
@@ -118,14 +125,15 @@ class Trainer:
         """Trains a LoRA for each of P people in one pass.
 
         Args:
-            people: P people of pictures of one size, each with any number of them.
+            people: P people of pictures of one size, each with any number of them, and with their class's where prior
+                preservation is on.
             progress: whether to show a bar over the steps.
 
         Returns:
             The LoRAs. A person whose loss or weights become non-finite is named in ``failed`` and harms no other.
 
         Raises:
-            BadParameter: if there is nobody, or the pictures differ in size.
+            BadParameter: if there is nobody, the pictures differ in size, or those of a class are missing.
         """
         if not people:
             raise BadParameter("nobody to train: give at least one person")
@@ -198,6 +206,21 @@ def _fast_attention(base: FrozenBase) -> Iterator[None]:
         yield
     finally:
         unet.set_attn_processor(before)
+
+
+@contextmanager
+def _compiled_blocks(base: FrozenBase, wanted: bool) -> Iterator[None]:
+    """The UNet's repeated blocks compiled, one code for all blocks of a kind; as they were, afterwards."""
+    unet: Any = base.unet
+    if not wanted:
+        yield
+        return
+    unet.compile_repeated_blocks(fullgraph=True, dynamic=False)
+    try:
+        yield
+    finally:
+        for block in unet.modules():
+            block._compiled_call_impl = None  # torch has no public way back from Module.compile
 
 
 def _result(flat: Tensor, losses: Tensor, people: Sequence[Encoded]) -> Trained:

@@ -10,6 +10,8 @@ import torch
 from torch import Tensor
 
 from difflora.corpus.base import FrozenBase
+from difflora.corpus.framing import frame, whole_time_ids
+from difflora.corpus.settings import DreamBoothSettings
 from difflora.errors import BadParameter
 
 _BATCH, _PIXELS = 64, 2**22
@@ -27,6 +29,8 @@ class Encoded:
         pooled_embeds: (M, W2), in the UNet's type, or None where the UNet takes none (SD 1.x).
         size: height and width of the pictures in pixels.
         covered: (M, h, w) float32, how much of each latent's place the face's box covers, 0 to 1.
+        time_ids: (M, 6) float32, how SDXL is told of sizes and crops; None for whole pictures.
+        prior: pictures of the person's class, for prior preservation; people may share them.
     """
 
     identity: str
@@ -35,13 +39,27 @@ class Encoded:
     pooled_embeds: Tensor | None
     size: tuple[int, int]
     covered: Tensor
+    time_ids: Tensor | None = None
+    prior: Encoded | None = None
+
+    @property
+    def told(self) -> Tensor:
+        """Original size, top and left of the crop, target size of each picture, (M, 6) float32."""
+        return whole_time_ids(len(self), self.size) if self.time_ids is None else self.time_ids
 
     def __len__(self) -> int:
         return len(self.latents)
 
 
 @torch.no_grad()
-def encode_person(base: FrozenBase, identity: str, images: Tensor, captions: Sequence[str], boxes: Tensor) -> Encoded:
+def encode_person(
+    base: FrozenBase,
+    identity: str,
+    images: Tensor,
+    captions: Sequence[str],
+    boxes: Tensor,
+    settings: DreamBoothSettings | None = None,
+) -> Encoded:
     """Encodes a person's pictures and their captions.
 
     Args:
@@ -50,6 +68,7 @@ def encode_person(base: FrozenBase, identity: str, images: Tensor, captions: Seq
         images: (M, 3, H, W) uint8, RGB.
         captions: M prompts.
         boxes: (M, 4) the faces, x1, y1, x2, y2 in pixels; zeros for no face.
+        settings: how pictures are resized and cropped; None for as they are.
 
     Returns:
         Latents (the mode of the VAE's posterior) and prompt embeddings, on the base's device.
@@ -62,10 +81,11 @@ def encode_person(base: FrozenBase, identity: str, images: Tensor, captions: Seq
     if len(images) == 0 or not len(images) == len(captions) == len(boxes):
         counts = f"{len(images)} pictures, {len(captions)} captions and {len(boxes)} boxes"
         raise BadParameter(f"{identity}: {counts}; give one of each to each")
-    prompt, pooled = _embed(base, list(captions))
-    latents, size = encode_images(base, images), (images.shape[2], images.shape[3])
-    covered = box_cover(boxes, size, (latents.shape[2], latents.shape[3])).to(latents.device)
-    return Encoded(identity, latents, prompt, pooled, size, covered)
+    prompt, pooled = embed_captions(base, list(captions))
+    framed, faces, told = frame(images, boxes, settings or DreamBoothSettings())  # (M, 3, H', W'), (M, 4), (M, 6)
+    latents, size = encode_images(base, framed), (framed.shape[2], framed.shape[3])
+    covered = box_cover(faces, size, (latents.shape[2], latents.shape[3])).to(latents.device)
+    return Encoded(identity, latents, prompt, pooled, size, covered, told.to(base.device))
 
 
 def box_cover(boxes: Tensor, size: tuple[int, int], places: tuple[int, int]) -> Tensor:
@@ -110,8 +130,12 @@ def _scaled(vae: Any, latents: Tensor) -> Tensor:
     return (latents - float(vae.config.get("shift_factor") or 0.0)) * float(factor)
 
 
-def _embed(base: FrozenBase, captions: list[str]) -> tuple[Tensor, Tensor | None]:
-    """Each different caption is encoded once, by the pipeline's own code."""
+@torch.no_grad()
+def embed_captions(base: FrozenBase, captions: list[str]) -> tuple[Tensor, Tensor | None]:
+    """Embeddings (M, L, W) and, for SDXL, pooled ones (M, W2), in the UNet's type, by the pipeline's own code.
+
+    Each different caption is encoded once.
+    """
     unique = list(dict.fromkeys(captions))
     rows = torch.tensor([unique.index(caption) for caption in captions], device=base.device)
     dtype = next(base.unet.parameters()).dtype

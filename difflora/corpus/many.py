@@ -5,7 +5,7 @@ with ManyLoras(unet, layout, scale=alpha / rank) as loras:
     unet(noisy, timesteps, ...).sample       # (P * b, ...), the first b samples are person 0's, and so on
 """
 
-# ruff: noqa: N803, N806 - lora_A and lora_B are the field's own names.
+# ruff: noqa: N803 - lora_A and lora_B are the field's own names.
 
 from __future__ import annotations
 
@@ -20,7 +20,21 @@ from torch.utils.hooks import RemovableHandle
 from difflora.errors import DiffLoRAError
 from difflora.lora import LoraLayout
 
-_MARK = "_difflora_many"
+_MARK, _PART = "_difflora_many", "_difflora_part"
+
+
+class _Part:
+    """What a target module adds, kept on the module itself.
+
+    The hook of every target is one and the same function that reads it from there, so that code compiled for one
+    block of a UNet serves all blocks like it.
+    """
+
+    def __init__(self, scale: float) -> None:
+        self.scale = scale
+        self.lora_A: Tensor | None = None  # (P, r, n)
+        self.lora_B: Tensor | None = None  # (P, m, r)
+        self.live = False  # whether it was called since LoRAs were set
 
 
 class ManyLoras:
@@ -43,9 +57,8 @@ class ManyLoras:
 
     def __init__(self, unet: nn.Module, layout: LoraLayout, scale: float) -> None:
         self._unet, self._layout, self._scale = unet, layout, scale
-        self._views: dict[str, tuple[Tensor, Tensor]] = {}
+        self._parts: dict[str, _Part] = {}
         self._people = 0
-        self._live: set[str] = set()
         self._handles: list[RemovableHandle] = []
 
     def __enter__(self) -> Self:
@@ -57,7 +70,10 @@ class ManyLoras:
                 shape = tuple(module.weight.shape)
                 raise DiffLoRAError(f"{name}: weight is {shape}, the LoRA layout's is {spec.weight_shape}; other base?")
         self._handles = [self._unet.register_forward_pre_hook(self._before, with_kwargs=True)]
-        self._handles += [module.register_forward_hook(self._hook(name)) for name, module in modules]
+        for name, module in modules:
+            self._parts[name] = _Part(self._scale)
+            setattr(module, _PART, self._parts[name])
+            self._handles.append(module.register_forward_hook(_add))
         self._handles.append(self._unet.register_forward_hook(self._after))
         setattr(self._unet, _MARK, self)
         return self
@@ -67,7 +83,9 @@ class ManyLoras:
     ) -> None:
         for handle in self._handles:
             handle.remove()
-        self._handles, self._views, self._people = [], {}, 0
+        for name in self._parts:
+            delattr(self._unet.get_submodule(name), _PART)
+        self._handles, self._parts, self._people = [], {}, 0
         delattr(self._unet, _MARK)
 
     def set(self, flat: Tensor) -> None:
@@ -79,30 +97,32 @@ class ManyLoras:
         if flat.ndim != 2:
             raise DiffLoRAError(f"flat LoRAs are (P, D), not {tuple(flat.shape)}")
         dtype = next(self._unet.parameters()).dtype
-        self._views, self._people = self._layout.views(flat.to(dtype)), len(flat)
+        views, self._people = self._layout.views(flat.to(dtype)), len(flat)
+        for name, part in self._parts.items():
+            part.lora_A, part.lora_B = views[name]
+            part.live = False
 
     def _before(self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-        if not self._views:
+        if not self._people:
             raise DiffLoRAError("no LoRAs are set: call set(flat) before the UNet")
         sample = args[0] if args else kwargs["sample"]
         if len(sample) % self._people:
             raise DiffLoRAError(f"a batch of {len(sample)} cannot be shared out to {self._people} people")
-        self._live.clear()
 
     def _after(self, module: nn.Module, args: tuple[Any, ...], output: Any) -> None:
-        dead = [spec.name for spec in self._layout.modules if spec.name not in self._live]
+        dead = [name for name, part in self._parts.items() if not part.live]
         if dead:
             raise DiffLoRAError(f"{dead[0]}: never called in a forward pass, its LoRA is dead ({len(dead)} such)")
 
-    def _hook(self, name: str) -> Any:
-        def add(module: nn.Module, args: tuple[Tensor, ...], output: Tensor) -> Tensor:
-            self._live.add(name)
-            lora_A, lora_B = self._views[name]
-            if isinstance(module, nn.Conv2d):
-                return output + self._scale * _convolve(module, args[0], lora_A, lora_B)
-            return _matmul(args[0], output, lora_A, lora_B, self._scale)
 
-        return add
+def _add(module: nn.Module, args: tuple[Tensor, ...], output: Tensor) -> Tensor:
+    """A target's hook: its output with each person's part."""
+    part: _Part = getattr(module, _PART)
+    part.live = True
+    assert part.lora_A is not None and part.lora_B is not None  # noqa: PT018 - `set` came before
+    if isinstance(module, nn.Conv2d):
+        return output + part.scale * _convolve(module, args[0], part.lora_A, part.lora_B)
+    return _matmul(args[0], output, part.lora_A, part.lora_B, part.scale)
 
 
 def _find(unet: nn.Module, name: str) -> nn.Linear | nn.Conv2d:

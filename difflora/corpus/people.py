@@ -103,6 +103,22 @@ class PeopleFolder:
             raise BadParameter(f"{self.folder}: has nobody called {identity!r}")
         return self._lines[identity]
 
+    def size(self, identity: str) -> tuple[int, int]:
+        """Height and width of a person's pictures, without reading them.
+
+        Raises:
+            BadParameter: if there is no such person.
+            BadFile: if the file is missing or holds no person.
+        """
+        self.line(identity)
+        path = self.folder / FILES / f"{identity}.safetensors"
+        try:
+            with safe_open(path, framework="pt") as file:
+                height, width = file.get_slice("images").get_shape()[2:]
+        except (SafetensorError, OSError, ValueError) as error:
+            raise BadFile(f"{path}: holds no person ({error}); restore it, or make it again") from error
+        return height, width
+
     def split(self, name: Split) -> list[str]:
         """The ids of a split."""
         return [identity for identity, line in self._lines.items() if line["split"] == name]

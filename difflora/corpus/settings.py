@@ -13,8 +13,20 @@ from difflora.errors import BadParameter
 from difflora.folders import read_json
 
 
+class PriorPreservation(BaseModel):
+    """Pictures of the class, drawn by the base itself and learnt beside each person's (DreamBooth, 2208.12242)."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    pictures: int = Field(100, ge=1, description="of each class prompt, drawn once and shared by all people")
+    weight: float = Field(1.0, gt=0, description="of their loss, which is added to the person's own")
+    prompt: str = Field("a photo of {person}", min_length=1, description="{person} becomes a man, a woman...")
+    steps: int = Field(50, ge=1, le=1000, description="denoising steps of each picture")
+    guidance_scale: float = Field(5.0, ge=0, description="of drawing them; 1 or less for none")
+
+
 class DreamBoothSettings(BaseModel):
-    """LoRA-DreamBooth; the defaults are those of diffusers' SDXL script, without prior preservation.
+    """LoRA-DreamBooth; the defaults are those of diffusers' SDXL script.
 
     The embedded world's small base wants a far higher rate and fewer steps (its preset says which).
     """
@@ -44,8 +56,23 @@ class DreamBoothSettings(BaseModel):
         0.0, ge=-1, le=1.75, description="how much oftener middle timesteps are drawn; 0 is evenly"
     )
     images: int | None = Field(None, ge=1, description="the most pictures of a person, the first ones; None for all")
+    resolution: int | None = Field(
+        None,
+        ge=16,
+        multiple_of=8,
+        description="pictures are resized to it by their shorter side and cropped to squares; None for as they are",
+    )
+    crop: Literal["center", "random"] = Field("center", description="where, with a resolution; SDXL is told")
     precision: Literal["fp32", "bf16"] = Field("fp32", description="of the frozen base; a LoRA and AdamW stay fp32")
-    prior_weight: float = Field(0.0, ge=0, le=0, description="of prior preservation, which is not offered: 0")
+    gradient_checkpointing: bool = Field(
+        False, description="activations are computed again in the backward pass: a third more time, far less memory"
+    )
+    snr_gamma: float | None = Field(
+        None, gt=0, description="min-SNR weighting of the loss (2303.09556), 5 in the paper; None for none"
+    )
+    prior_preservation: PriorPreservation | None = Field(
+        None, description="None for off; doubles a step's pictures, since each batch has as many of the class"
+    )
 
     @property
     def scale(self) -> float:
@@ -59,6 +86,11 @@ class DreamBoothSettings(BaseModel):
         if not all(0 <= beta < 1 for beta in self.betas):
             raise ValueError(f"betas are {self.betas}: give two from 0 to below 1")
         return self
+
+    @property
+    def deciding(self) -> dict[str, Any]:
+        """Plain values that decide what a LoRA is beyond rounding."""
+        return self.model_dump(mode="json", exclude={"gradient_checkpointing"})
 
     def lr_at(self, step: int) -> float:
         """The learning rate of a step, counted from 0."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -104,7 +105,9 @@ def compare(
     prompt: Annotated[
         list[str] | None, typer.Option(help="What to draw, with {person} where the person is; several times.")
     ] = None,
-    class_word: Annotated[str, typer.Option(help="What {person} becomes, without its article.")] = "man",
+    class_word: Annotated[
+        str | None, typer.Option(help="What {person} becomes, without its article; asked for where several fit.")
+    ] = None,
     model: Model = MODEL,
     base: Base = BASE,
     steps: Steps = 25,
@@ -127,6 +130,7 @@ def compare(
     _check_suffix(out, ".png")
     picture = read_picture(photo)
     pipeline = DiffLoRAPipeline.from_pretrained(model, device=device)
+    class_word = class_word or _class_word(str(pipeline.config.class_words))
     weights = pipeline(picture, generator=torch.Generator().manual_seed(_checked(seed))).lora
     prompts = [for_person(one, class_word) for one in prompt or PROMPTS]
     with _painter(base, weights, steps, guidance_scale, device) as painter:
@@ -158,6 +162,17 @@ def _painter(folder: Path, lora: LoraWeights, steps: int, guidance_scale: float,
     if lora.base is not None and (difference := frozen.name.difference(lora.base)):
         raise BadParameter(f"{folder}: {difference}; give the base model that the LoRA was made for")
     return Painter(frozen, lora.layout, settings)
+
+
+def _class_word(known: str) -> str:
+    """What to call the person: the model's own word, or the user's choice among several."""
+    words = known.split(", ") if known else ["person"]
+    if len(words) == 1:
+        return words[0]
+    if not sys.stdin.isatty():
+        raise BadParameter(f"--class-word: say what to call the person; the model learnt from {known}")
+    chosen: str = typer.prompt(f"The person in the photograph is a ({'/'.join(words)})", default=words[0])
+    return chosen
 
 
 def _checked(seed: int) -> int:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 from types import TracebackType
-from typing import Any, Literal, Self
+from typing import Literal, Self
 
 import torch
 from pydantic import BaseModel, ConfigDict, Field
@@ -13,9 +13,10 @@ from torch import Tensor
 
 from difflora.corpus.base import FrozenBase
 from difflora.corpus.many import ManyLoras
+from difflora.drawing import draw
 from difflora.errors import BadParameter
 from difflora.lora import LoraLayout, LoraMerger, LoraWeights
-from difflora.prompt_cache import NEGATIVE, PromptCache
+from difflora.prompt_cache import PromptCache
 from difflora.samplers import make_scheduler
 
 
@@ -171,19 +172,7 @@ class Painter:
         return self._merger
 
     def _batch(self, prompts: Sequence[str], seeds: Sequence[int]) -> Tensor:
-        pipeline: Any = self._base.pipeline
-        guided = self._settings.guidance_scale > 1
-        embeds, pooled = self._embed(prompts)
-        arguments: dict[str, Any] = {"prompt_embeds": embeds, "pooled_prompt_embeds": pooled}
-        if guided:
-            embeds, pooled = self._embed([NEGATIVE] * len(prompts))
-            arguments |= {"negative_prompt_embeds": embeds, "negative_pooled_prompt_embeds": pooled}
-        output = pipeline(
-            **{name: value for name, value in arguments.items() if value is not None},
-            num_inference_steps=self._settings.steps,
-            guidance_scale=self._settings.guidance_scale,
-            generator=[torch.Generator().manual_seed(seed) for seed in seeds],
-            output_type="pt",
-        )
-        pictures: Tensor = output.images.float().cpu()  # (B, 3, H, W)
-        return pictures
+        steps, guidance_scale = self._settings.steps, self._settings.guidance_scale
+        pipeline = self._base.pipeline
+        made = draw(pipeline, self._embed, prompts, seeds, steps=steps, guidance_scale=guidance_scale)
+        return made.cpu()  # (B, 3, H, W)

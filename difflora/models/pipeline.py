@@ -68,6 +68,8 @@ class DiffLoRAPipeline(PortableConfig, DiffusionPipeline):
         strength: default of a call.
         scale: how strongly whoever merges a LoRA is advised to apply it.
         version: of the model, for the LoRAs' provenance.
+        class_words: what prompts called the people that it learnt from, with commas between: man, woman; the most
+            frequent first, empty where that is not known.
 
     Raises:
         BadParameter: if the parts do not fit together, or the scheduler would clip latents.
@@ -88,6 +90,7 @@ class DiffLoRAPipeline(PortableConfig, DiffusionPipeline):
         strength: float = 1.0,
         scale: float = 1.0,
         version: str = "",
+        class_words: str = "",
     ) -> None:
         super().__init__()
         check_parts(lae, transformer, scheduler, face_encoder, image_encoder)
@@ -98,6 +101,7 @@ class DiffLoRAPipeline(PortableConfig, DiffusionPipeline):
             strength=strength,
             scale=scale,
             version=version,
+            class_words=class_words,
         )
         self.face_encoder, self.image_encoder = face_encoder, image_encoder
 

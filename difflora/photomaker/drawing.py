@@ -13,6 +13,7 @@ from diffusers import StableDiffusionXLPipeline
 from PIL import Image
 from torch import Tensor
 
+from difflora.drawing import in_its_own_type
 from difflora.errors import BadParameter
 from difflora.lora import LoraMerger, LoraWeights
 from difflora.photomaker.file import PhotoMakerFile
@@ -152,21 +153,22 @@ class PhotoMaker:
         if settings.guidance_scale > 1:
             negative = self._embed([settings.negative_prompt] * len(prompts))
             arguments |= {"negative_prompt_embeds": negative[0], "negative_pooled_prompt_embeds": negative[1]}
-        latents = pipeline(
-            **arguments,
-            height=settings.size,
-            width=settings.size,
-            num_inference_steps=settings.steps,
-            guidance_scale=settings.guidance_scale,
-            generator=[torch.Generator().manual_seed(seed) for seed in seeds],
-            callback_on_step_end=_merge_after(start, *with_person),
-            callback_on_step_end_tensor_inputs=["prompt_embeds", "add_text_embeds"],
-            output_type="latent",
-        ).images
+        with in_its_own_type(pipeline.unet):
+            latents = pipeline(
+                **arguments,
+                height=settings.size,
+                width=settings.size,
+                num_inference_steps=settings.steps,
+                guidance_scale=settings.guidance_scale,
+                generator=[torch.Generator().manual_seed(seed) for seed in seeds],
+                callback_on_step_end=_merge_after(start, *with_person),
+                callback_on_step_end_tensor_inputs=["prompt_embeds", "add_text_embeds"],
+                output_type="latent",
+            ).images
         return self._decode(latents)
 
     def _decode(self, latents: Tensor) -> Tensor:
-        # The pipeline would not decode bfloat16 latents by a VAE in float32.
+        # One at a time: at 1024 pixels a batch would take more memory than the UNet.
         vae = self._pipeline.vae
         pictures = [vae.decode(one[None].to(vae.dtype) / vae.config.scaling_factor).sample for one in latents]
         return (torch.cat(pictures).float() / 2 + 0.5).clamp(0, 1).cpu()  # (B, 3, H, W)

@@ -81,11 +81,14 @@ def _identities(params: Params, counted: Counted, much: Quantities, assumed: Ass
 def _corpus(params: Params, counted: Counted, much: Quantities, assumed: Assumptions) -> StageCost:
     chosen, at_once = params.corpus, params.corpus.people_at_once
     batch = at_once * int(much.lora_batch)
+    checkpointed = chosen.dreambooth.gradient_checkpointing
+    step = counted.unet_train + counted.unet if checkpointed else counted.unet_train
     work = [
         counted.vae_encode.times(much.loras * much.pictures),
-        counted.unet_train.times(much.loras * much.lora_steps / at_once, batch),
+        step.times(much.loras * much.lora_steps / at_once, batch),
     ]
-    memory = _frozen(params, counted) + counted.unet_train.times(1, batch).saved
+    kept = counted.unet_train.saved * (assumed.checkpointed if checkpointed else 1)
+    memory = _frozen(params, counted) + batch * kept
     memory += at_once * counted.layout.size * _STATE
     stored = much.loras * counted.layout.size * _ROW_BYTES[chosen.dtype]
     return _stage("corpus", work, assumed, memory=memory, disk=stored)

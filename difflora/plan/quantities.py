@@ -23,7 +23,7 @@ class Quantities:
         pictures: of each person that LoRAs learn from.
         references: of each person beside these.
         lora_steps: of each LoRA.
-        lora_batch: pictures a step of each person.
+        lora_batch: pictures a step of each person, with those of the class where prior preservation is on.
         lae_steps: of the autoencoder.
         dit_steps: of the transformer on latents.
         effect_steps: through the base model; 0 where that is off.
@@ -71,7 +71,7 @@ def quantities(params: Params, people: int | None = None) -> Quantities:
         min(kept, lora.images or kept),
         chosen.references,
         lora.steps,
-        lora.batch_size,
+        lora.batch_size * (1 if lora.prior_preservation is None else 2),
         params.lae.loop.steps,
         params.dit.loop.steps,
         effect.loop.steps if effect.enabled else 0,

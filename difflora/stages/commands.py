@@ -51,13 +51,14 @@ def doctor(
     Example: difflora doctor
     """
     from rich.console import Console
+    from rich.markup import escape
 
     from difflora.stages.doctor import examine
 
     console, found = Console(soft_wrap=True), examine(params.parent)
     signs = {"ok": "[green]ok     [/]", "note": "[yellow]note   [/]", "missing": "[red]missing[/]"}
     for one in found:
-        console.print(f"{one.topic:9s} {signs[one.verdict]} {one.text}", highlight=False)
+        console.print(f"{one.topic:9s} {signs[one.verdict]} {escape(one.text)}", highlight=False)
     if any(one.verdict == "missing" for one in found):
         raise typer.Exit(1)
 

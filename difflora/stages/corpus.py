@@ -40,6 +40,7 @@ def run(workspace: Workspace, tracker: Tracker = SILENT) -> None:
         rows_per_shard=chosen.rows_per_shard,
         compile=chosen.compile,
         parts=workspace.parts if workspace.parts.is_dir() else None,
+        class_pictures=workspace.class_pictures,
     )
     shutil.rmtree(workspace.parts, ignore_errors=True)
     logger.info("%d LoRAs trained, %.1f a minute", report.trained, report.per_minute)
@@ -72,7 +73,14 @@ def train_some(workspace: Workspace, numbers: Sequence[int]) -> int:
         raise BadParameter(f"batches: there is no {unknown[0]}; give numbers from 0 to {len(batches) - 1}")
     keep_freed_memory()
     wanted = [batches[number] for number in numbers]
-    return train_batches(workspace.parts, wanted, workspace.open_people(), workspace.open_base(), chosen.dreambooth)
+    return train_batches(
+        workspace.parts,
+        wanted,
+        workspace.open_people(),
+        workspace.open_base(),
+        chosen.dreambooth,
+        class_pictures=workspace.class_pictures,
+    )
 
 
 def _batches(workspace: Workspace) -> list[list[str]]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections import Counter
+
 from difflora.files import write_json
 from difflora.models import DiffLoRAPipeline, LoraAutoencoder, make_scheduler
 from difflora.models.portable import load_model
@@ -24,6 +26,7 @@ def run(workspace: Workspace, tracker: Tracker = SILENT) -> None:
     names = [entry.identity for entry in corpus.entries if entry.split != "test"]
     if effect:  # it learns from pictures, and needs nobody's LoRA
         names += workspace.also_learnt_from(people, corpus)
+    words = [entry.class_word for entry in corpus.entries if entry.split == "train"]
     features = encode_people(people, names, faces, images, pictures=params.dit.pictures)
     features.save(workspace.features)
     inputs = [workspace.corpus / "index.jsonl", workspace.people / "people.jsonl", workspace.features]
@@ -51,6 +54,7 @@ def run(workspace: Workspace, tracker: Tracker = SILENT) -> None:
             images,
             num_inference_steps=params.register_.num_inference_steps,
             guidance_scale=params.register_.guidance_scale,
+            class_words=", ".join(word for word, _ in Counter(words).most_common()),
         )
         pipeline.save_pretrained(workspace.dit, encoders=False)
         write_curve(workspace.report("dit_loss.csv"), trained.report.history)

@@ -19,7 +19,7 @@ from difflora.stages.tracking import run_id_of
 from difflora.stages.workspace import Workspace
 
 _SHOWN = 5
-_REPORTS = ("evaluation_people.json", "people.png", "pictures", "evaluation.html", "evaluation.md")
+_REPORTS = ("evaluation_people.json", "people.png", "pictures", "evaluation.html", "evaluation.md", "figures")
 
 
 @dataclass(frozen=True)
@@ -120,7 +120,10 @@ def _reports(workspace: Workspace) -> list[Leftover]:
         f"{', '.join(there)}: figures and pictures of people by name, perhaps of this one; a user study built of "
         "them is a copy"
     )
-    return [Leftover(what, ("dvc repro evaluate", "difflora registry measure"))]
+    commands = ["dvc repro evaluate", "difflora registry measure"]
+    if workspace.report("figures").exists():
+        commands.insert(1, "difflora figures draw")
+    return [Leftover(what, tuple(commands))]
 
 
 def _dvc(root: Path) -> list[Leftover]:

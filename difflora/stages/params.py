@@ -84,7 +84,9 @@ class CorpusParams(_Section):
     people_at_once: int = Field(16, ge=1)
     dtype: Literal["fp16", "fp32"] = "fp16"
     rows_per_shard: int = Field(64, ge=1)
-    compile: bool = False
+    compile: bool | Literal["regional"] = Field(
+        False, description="compile the UNet, or its repeated blocks alone: each kind once, far sooner ready"
+    )
 
 
 class RegisterParams(_Section):

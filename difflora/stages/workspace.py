@@ -51,6 +51,11 @@ class Workspace:
         return self.root / "data" / "parts"
 
     @property
+    def class_pictures(self) -> Path:
+        """What the base draws for prior preservation, of nobody in particular; made again where it is missing."""
+        return self.root / "data" / "class_pictures"
+
+    @property
     def incoming(self) -> Path:
         """New people's pictures, a folder and a consent record each."""
         return self.root / "data" / "incoming"

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from difflora.corpus.base import FrozenBase
 from difflora.corpus.people import PeopleFolder
 from difflora.corpus.reader import Corpus
+from difflora.corpus.settings import DreamBoothSettings
 from difflora.errors import BadParameter
 from difflora.models import LoraAutoencoder, LoraTransformer, make_scheduler, sample_latents
 from difflora.models.noise import target_of
@@ -164,11 +165,18 @@ def train_dit(
                 "shown": shown.digest,
             },
             accelerator=accelerator,
+            framing=_framing(corpus),
             on_log=on_effect_log,
             progress=progress,
         )
     metrics = _measure(transformer, lae, corpus, rows, features, settings, canonical_form)
     return TrainedDit(transformer, lae, report, effect_report, metrics)
+
+
+def _framing(corpus: Corpus) -> DreamBoothSettings:
+    """How the corpus's LoRAs saw their pictures."""
+    known = corpus.settings.get("dreambooth", {})
+    return DreamBoothSettings(**{key: known[key] for key in ("resolution", "crop", "seed") if key in known})
 
 
 def _effect_names(

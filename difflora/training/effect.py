@@ -18,7 +18,7 @@ from accelerate import Accelerator
 from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
-from difflora.corpus.base import FrozenBase
+from difflora.corpus.base import FrozenBase, gradient_checkpointing
 from difflora.corpus.draws import denoising_losses, gather
 from difflora.corpus.many import ManyLoras
 from difflora.corpus.people import PeopleFolder
@@ -132,6 +132,7 @@ def train_effect(
     checkpoint: str | Path,
     fingerprint: Mapping[str, Any],
     accelerator: Accelerator,
+    framing: DreamBoothSettings | None = None,
     on_log: OnLog | None = None,
     progress: bool = True,
 ) -> TrainReport:
@@ -148,6 +149,7 @@ def train_effect(
         checkpoint: folder of the checkpoint.
         fingerprint: see ``train``.
         accelerator: see ``train``.
+        framing: how pictures are resized and cropped; None for as they are.
         on_log: see ``train``.
         progress: see ``train``.
 
@@ -163,10 +165,11 @@ def train_effect(
     lae.requires_grad_(False)
     for parameter in lae.decoder_parameters():
         parameter.requires_grad_(chosen.train_decoder)
-    pictures = EncodedPeople(base, people, features.names, chosen.images)
+    pictures = EncodedPeople(base, people, features.names, chosen.images, framing)
     with (
         ManyLoras(base.unet, lae.layout, float(lae.config.alpha) / lae.layout.rank) as loras,
-        _as_wanted(base, chosen.gradient_checkpointing),
+        gradient_checkpointing(base, chosen.gradient_checkpointing),
+        _fast_attention(base),
     ):
         report = train(
             "effect",
@@ -185,18 +188,10 @@ def train_effect(
 
 
 @contextmanager
-def _as_wanted(base: FrozenBase, gradient_checkpointing: bool) -> Iterator[None]:
-    """The base's memory and attention as this training wants them; as they were, afterwards."""
-    unet: Any = base.unet
-    slow = base.device.type == "cpu" and next(unet.parameters()).dtype == torch.bfloat16
-    try:
-        if gradient_checkpointing:
-            unet.enable_gradient_checkpointing()
-        if slow:  # torch's fused attention is several times slower backwards in bfloat16 on a CPU
-            with sdpa_kernel(SDPBackend.MATH):
-                yield
-        else:
-            yield
-    finally:
-        if gradient_checkpointing:
-            unet.disable_gradient_checkpointing()
+def _fast_attention(base: FrozenBase) -> Iterator[None]:
+    """Plain products on a CPU in bfloat16, where torch's fused attention is several times slower backwards."""
+    if base.device.type != "cpu" or next(base.unet.parameters()).dtype != torch.bfloat16:
+        yield
+        return
+    with sdpa_kernel(SDPBackend.MATH):
+        yield

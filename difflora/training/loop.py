@@ -18,7 +18,7 @@ from tqdm import tqdm
 
 from difflora.corpus.header import first_difference, sweep
 from difflora.errors import BadParameter, DiffLoRAError
-from difflora.training.batches import Batches
+from difflora.training.batches import Batch, Batches
 from difflora.training.settings import LoopSettings
 from difflora.training.state import TrainingState, read_facts
 
@@ -112,14 +112,7 @@ def train(
     bar = tqdm(steps, desc=name, initial=first, total=settings.steps, unit="step", mininterval=2, disable=not shown)
     network.train()
     for step in bar:
-        state.set_lr(settings.lr_at(step))
-        with _autocast(settings, accelerator.device):
-            losses: Mapping[str, Tensor] = network(batches[step])
-        accelerator.backward(losses["loss"])
-        accelerator.clip_grad_norm_(list(state.parameters.values()), settings.max_grad_norm)
-        optimizer.step()
-        optimizer.zero_grad()
-        state.average(step)
+        losses = step_once(network, batches[step], state, optimizer, settings, accelerator)
         log.add(losses)
         done = step + 1
         if done % settings.log_every == 0 or done == settings.steps:
@@ -133,6 +126,38 @@ def train(
     state.adopt_average()
     task.train(False)
     return TrainReport(settings.steps, spent + time.monotonic() - started, log.history)
+
+
+def step_once(
+    network: nn.Module,
+    batch: Batch,
+    state: TrainingState,
+    optimizer: Any,
+    settings: LoopSettings,
+    accelerator: Accelerator,
+) -> Mapping[str, Tensor]:
+    """One optimisation step: forward in the loop's precision, backward, clipping, AdamW, and the average.
+
+    Args:
+        network: the task, as the accelerator prepared it.
+        batch: the step's.
+        state: what is trained.
+        optimizer: the state's, as the accelerator prepared it.
+        settings: how.
+        accelerator: whose device.
+
+    Returns:
+        What the task gave, unread on the device.
+    """
+    state.set_lr(settings.lr_at(batch.step))
+    with _autocast(settings, accelerator.device):
+        losses: Mapping[str, Tensor] = network(batch)
+    accelerator.backward(losses["loss"])
+    accelerator.clip_grad_norm_(list(state.parameters.values()), settings.max_grad_norm)
+    optimizer.step()
+    optimizer.zero_grad()
+    state.average(batch.step)
+    return losses
 
 
 class _Log:

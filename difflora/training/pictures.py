@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from difflora.corpus.base import FrozenBase
 from difflora.corpus.latents import Encoded, encode_person
 from difflora.corpus.people import PeopleFolder
+from difflora.corpus.settings import DreamBoothSettings
 
 _KEPT_BYTES = 2 * 2**30
 
@@ -19,14 +20,23 @@ class EncodedPeople:
         people: their pictures.
         names: whom, in the order of places.
         images: most pictures of a person, the first ones; None for all.
+        settings: how pictures are resized and cropped; None for as they are.
 
     Raises:
         BadParameter: if there is no such person.
     """
 
-    def __init__(self, base: FrozenBase, people: PeopleFolder, names: Sequence[str], images: int | None) -> None:
+    def __init__(
+        self,
+        base: FrozenBase,
+        people: PeopleFolder,
+        names: Sequence[str],
+        images: int | None,
+        settings: DreamBoothSettings | None = None,
+    ) -> None:
         for name in names:
             people.line(name)
+        self._settings = settings
         self._base, self._people, self._names, self._images = base, people, names, images
         self._kept: dict[int, Encoded] = {}
         self._bytes = 0
@@ -38,7 +48,7 @@ class EncodedPeople:
         name, most = self._names[place], self._images
         person = self._people.person(name)
         images, captions, boxes = person.images[:most], person.captions[:most], person.boxes[:most]
-        encoded = encode_person(self._base, name, images, captions, boxes)
+        encoded = encode_person(self._base, name, images, captions, boxes, self._settings)
         tensors = (encoded.latents, encoded.prompt_embeds, encoded.pooled_embeds)
         self._bytes += sum(tensor.nbytes for tensor in tensors if tensor is not None)
         if self._bytes <= _KEPT_BYTES:

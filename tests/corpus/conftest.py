@@ -18,6 +18,7 @@ from difflora.world.identities import RenderedPeople
 from difflora.world.text import build_text_encoders
 from difflora.world.tokenizer import build_tokenizer
 from difflora.world.vae import VaeSettings, build_vae
+from tests.checkpoints import sdxl_pipeline
 from tests.tiny import TEXT, sdxl, wake
 
 
@@ -61,6 +62,14 @@ def sd15() -> FrozenBase:
         requires_safety_checker=False,
     )
     return FrozenBase.of(pipeline, "tiny-15", "tiny weights")
+
+
+@pytest.fixture(scope="session")
+def epsilon() -> FrozenBase:
+    """SDXL's own block structure, small, with SDXL's noise levels and kind of prediction."""
+    pipeline = sdxl_pipeline()
+    wake(pipeline.unet)
+    return FrozenBase.of(pipeline, "small-sdxl", "small weights")
 
 
 @pytest.fixture(scope="session")

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -10,9 +11,10 @@ import torch
 from difflora.corpus.base import FrozenBase
 from difflora.corpus.build import build_corpus
 from difflora.corpus.dreambooth import Trained, Trainer
-from difflora.corpus.people import PeopleFolder
+from difflora.corpus.people import PeopleFolder, PeopleWriter
 from difflora.corpus.reader import Corpus
-from difflora.corpus.settings import DreamBoothSettings
+from difflora.corpus.settings import DreamBoothSettings, PriorPreservation
+from difflora.corpus.splits import SplitSettings
 from difflora.errors import BadFile, BadParameter
 
 SETTINGS = DreamBoothSettings(rank=2, steps=3, batch_size=2, lr=1e-2, seed=4)
@@ -117,3 +119,58 @@ def test_a_damaged_person_stops_the_build_and_is_named(
     with pytest.raises(BadFile, match=rf"{path.name}: was changed"):
         build_corpus(tmp_path / "corpus", people, base, SETTINGS, people_at_once=2, progress=False)
     assert len(Corpus.open(tmp_path / "corpus")) == 2
+
+
+def test_prior_preservation_draws_each_class_once_also_after_a_kill(
+    base: FrozenBase, people: PeopleFolder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    prior = PriorPreservation(pictures=2, steps=2, guidance_scale=1.0)
+    settings = SETTINGS.model_copy(update={"prior_preservation": prior})
+
+    def build(name: str, *, fail_at: int | None = None) -> dict[str, bytes]:
+        real, calls = Trainer.train, list[int]()
+
+        def train(trainer: Trainer, encoded: Any) -> Trained:
+            assert all(person.prior is not None for person in encoded)
+            calls.append(1)
+            if len(calls) == fail_at:
+                raise KeyboardInterrupt
+            return real(trainer, encoded)
+
+        with monkeypatch.context() as patched:
+            patched.setattr(Trainer, "train", train)
+            pictures = tmp_path / f"{name}-class"
+            build_corpus(
+                tmp_path / name, people, base, settings, people_at_once=2, class_pictures=pictures, progress=False
+            )
+        return {path.name: path.read_bytes() for path in (tmp_path / name).rglob("*") if path.is_file()}
+
+    whole = build("whole")
+    with pytest.raises(KeyboardInterrupt):
+        build("killed", fail_at=2)
+    words = {people.line(identity)["class_word"] for identity in people.ids}
+    assert len(list((tmp_path / "killed-class").iterdir())) == len(words)
+    with monkeypatch.context() as patched:
+        patched.setattr("difflora.corpus.class_pictures.draw", None)
+        assert build("killed") == whole
+    plain = tmp_path / "plain"
+    build_corpus(plain, people, base, SETTINGS, people_at_once=2, progress=False)
+    assert not torch.equal(Corpus.open(plain).rows([0]), Corpus.open(tmp_path / "whole").rows([0]))
+
+
+def test_people_of_other_sizes_are_brought_to_one(
+    base: FrozenBase, make_people: Callable[..., PeopleFolder], tmp_path: Path
+) -> None:
+    """A corpus of people whose pictures are wide and tall."""
+    few = make_people(tmp_path / "people", 2, images=2)
+    with PeopleWriter(tmp_path / "mixed", {"source": "mixed"}, SplitSettings()) as writer:
+        for place, identity in enumerate(few.ids):
+            person = few.person(identity)
+            writer.add(replace(person, images=person.images.repeat_interleave(2, dim=2 + place)))
+        writer.finish()
+    mixed = PeopleFolder(tmp_path / "mixed")
+    assert [mixed.size(identity) for identity in mixed.ids] == [(128, 64), (64, 128)]
+    with pytest.raises(BadParameter, match="or set a resolution"):
+        build_corpus(tmp_path / "no", mixed, base, SETTINGS, people_at_once=2, progress=False)
+    settings = SETTINGS.model_copy(update={"resolution": 64, "crop": "random"})
+    assert build_corpus(tmp_path / "yes", mixed, base, settings, people_at_once=2, progress=False).trained == 2

@@ -5,9 +5,10 @@ from dataclasses import replace
 
 import pytest
 import torch
+from diffusers import DDPMScheduler
 
 from difflora.corpus.base import FrozenBase
-from difflora.corpus.draws import denoising_losses, gather, spread_timesteps
+from difflora.corpus.draws import denoising_losses, gather, min_snr_weights, spread_timesteps
 from difflora.corpus.latents import Encoded
 from difflora.corpus.settings import DreamBoothSettings
 
@@ -50,3 +51,22 @@ def test_without_a_face_all_places_count_alike(base: FrozenBase, make_encoded: C
     people = make_encoded(2)
     weighted = gather(base, people, DreamBoothSettings(face_weight=4)).weight
     assert torch.equal(weighted, torch.ones_like(weighted))
+
+
+def test_weights_of_the_signal_that_is_left() -> None:
+    timesteps = torch.tensor([0, 300, 600, 999])
+    plain = DDPMScheduler(beta_schedule="scaled_linear", beta_start=0.00085, beta_end=0.012)
+    level = plain.alphas_cumprod[timesteps]
+    snr = level / (1 - level)
+    expected = torch.minimum(snr, torch.tensor(5.0)) / snr
+    torch.testing.assert_close(min_snr_weights(plain, timesteps, 5.0), expected)
+    assert expected[0] < 0.01
+    assert expected[-1] == 1
+    velocity = DDPMScheduler.from_config(plain.config, prediction_type="v_prediction")
+    torch.testing.assert_close(min_snr_weights(velocity, timesteps, 5.0), expected + 1)
+
+
+def test_no_signal_at_all_is_the_limit_and_no_nan() -> None:
+    scheduler = DDPMScheduler(prediction_type="v_prediction", rescale_betas_zero_snr=True)
+    assert scheduler.alphas_cumprod[-1] == 0
+    assert min_snr_weights(scheduler, torch.tensor([999]), 5.0) == pytest.approx(2.0)

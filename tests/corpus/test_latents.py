@@ -10,6 +10,7 @@ from diffusers import FlowMatchEulerDiscreteScheduler
 from difflora.corpus.base import FrozenBase
 from difflora.corpus.latents import box_cover, encode_person
 from difflora.corpus.people import no_boxes
+from difflora.corpus.settings import DreamBoothSettings
 from difflora.errors import BadFile, BadParameter
 from difflora.world.identities import RenderedPeople
 
@@ -28,6 +29,20 @@ def test_latents_and_prompts_are_the_pipelines_own(base: FrozenBase) -> None:
     assert encoded.size == (64, 64)
     assert not encoded.latents.requires_grad
     assert not encoded.prompt_embeds.requires_grad
+
+
+def test_pictures_are_framed_before_they_are_encoded(base: FrozenBase) -> None:
+    made = RenderedPeople().candidates("rendered-0-000003", 2, 0)
+    wide = torch.cat([made.images, made.images], dim=3)  # (2, 3, 64, 128)
+    boxes = torch.tensor([[32.0, 0, 64, 64], [0, 0, 0, 0]])
+    encoded = encode_person(base, "someone", wide, made.captions, boxes, DreamBoothSettings(resolution=32))
+    assert encoded.size == (32, 32)
+    assert encoded.latents.shape == (2, 4, 8, 8)
+    assert encoded.told.tolist() == [[64, 128, 0, 16, 32, 32]] * 2
+    assert encoded.covered[0, 0].tolist() == [1, 1, 1, 1, 0, 0, 0, 0], "the face is where it went"
+    assert encoded.covered[1].max() == 0
+    whole = encode_person(base, "someone", wide, made.captions, no_boxes(wide))
+    assert whole.told.tolist() == [[64, 128, 0, 0, 64, 128]] * 2
 
 
 def test_stable_diffusion_1_has_no_pooled_embeddings(sd15: FrozenBase) -> None:

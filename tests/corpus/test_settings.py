@@ -33,7 +33,10 @@ def test_scale_is_alpha_over_rank() -> None:
         ({"betas": [0.9, 1.0]}, "betas"),
         ({"schedule": "wavy"}, "schedule is 'wavy'"),
         ({"learning_rate": 1}, "learning_rate is 1"),
-        ({"prior_weight": 1}, "prior_weight is 1"),
+        ({"resolution": 1020}, "resolution is 1020"),
+        ({"snr_gamma": 0}, "snr_gamma is 0"),
+        ({"prior_preservation": {"weight": 0}}, "prior_preservation.weight is 0"),
+        ({"prior_preservation": {"prompt": ""}}, "prior_preservation.prompt is ''"),
     ],
 )
 def test_bad_values_are_named(values: dict[str, object], said: str) -> None:
@@ -56,3 +59,10 @@ def test_options_win_over_the_file(tmp_path: Path) -> None:
 def test_settings_are_frozen() -> None:
     with pytest.raises(ValidationError):
         DreamBoothSettings().steps = 3  # type: ignore[misc]
+
+
+def test_what_decides_a_lora() -> None:
+    plain, saving = DreamBoothSettings(), DreamBoothSettings(gradient_checkpointing=True)
+    assert plain.deciding == saving.deciding
+    for option in ({"snr_gamma": 5.0}, {"prior_preservation": {}}, {"resolution": 64}, {"precision": "bf16"}):
+        assert DreamBoothSettings.model_validate(option).deciding != plain.deciding

@@ -14,6 +14,7 @@ from difflora.cli import main
 from difflora.corpus.base import FrozenBase
 from difflora.encoders.faces import InsightFaceEncoder
 from difflora.encoders.images import CLIPImageEncoder
+from difflora.inference import commands
 from difflora.lora import LoraLayout, LoraWeights, NormalisationSettings
 from difflora.models import (
     DiffLoRAPipeline,
@@ -133,6 +134,38 @@ def test_mistakes_get_one_line_and_leave_nothing(
     assert said in shown.err
     assert shown.err.count("\n") == 1
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    ("known", "words", "drawn"),
+    [("", (), "a person"), ("woman", (), "a woman"), ("man, woman", ("--class-word", "actor"), "an actor")],
+)
+def test_the_model_says_what_to_call_the_person(
+    known: str,
+    words: tuple[str, ...],
+    drawn: str,
+    photo: Path,
+    model: Path,
+    base_folder: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    DiffLoRAPipeline.from_pretrained(model, class_words=known).save_pretrained(tmp_path / "model")
+    call = ("compare", photo, "-o", tmp_path / "x.png", "--model", tmp_path / "model", "--base", base_folder)
+    assert run(*call, "--prompt", PROMPT, "--steps", 1, *words) == 0
+    assert f"x.png: a photo of {drawn} smiling" in capsys.readouterr().out
+
+
+def test_among_several_words_the_user_chooses(
+    photo: Path, model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    DiffLoRAPipeline.from_pretrained(model, class_words="man, woman").save_pretrained(tmp_path / "model")
+    assert run("compare", photo, "-o", tmp_path / "x.png", "--model", tmp_path / "model") == 2
+    assert "--class-word: say what to call the person; the model learnt from man, woman" in capsys.readouterr().err
+    assert not (tmp_path / "x.png").exists()
+    monkeypatch.setattr("sys.stdin.isatty", lambda: True, raising=False)
+    monkeypatch.setattr("typer.prompt", lambda text, default: f"{text}, {default}")
+    assert commands._class_word("man, woman") == "The person in the photograph is a (man/woman), man"
 
 
 def test_a_lora_for_another_base_is_refused(

@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import pytest
 import torch
@@ -60,6 +60,23 @@ def test_a_lora_file_loaded_by_diffusers_gives_the_same_pictures(
     assert torch.equal(made, flat)
     assert torch.equal(plain, again), "the base is pristine between calls"
     assert (made - plain).abs().mean() > 0.01
+
+
+@pytest.mark.parametrize("sampler", ["own", "dpm++"])
+def test_a_unet_in_bfloat16_hands_its_latents_to_a_vae_in_float32(
+    base: FrozenBase, base_folder: Path, sampler: Literal["own", "dpm++"]
+) -> None:
+    settings = SETTINGS.model_copy(update={"sampler": sampler})
+    half = FrozenBase.open(base_folder, "tiny", precision="bf16", hash_files=False)
+    assert half.pipeline.vae.dtype == torch.float32
+    with Painter(half, None, settings) as painter:
+        made = painter.paint(PROMPTS, SEEDS)
+    assert half.pipeline.vae.dtype == torch.float32
+    assert made.dtype == torch.float32
+    with Painter(base, None, settings) as painter:
+        expected = painter.paint(PROMPTS, SEEDS)
+    assert 0 < (made - expected).abs().mean() < 0.05
+    assert (made - expected.flip(-1)).abs().mean() > 0.05, "a picture that is told apart from others"
 
 
 def test_a_picture_does_not_depend_on_its_company(base: FrozenBase) -> None:

@@ -66,6 +66,20 @@ def test_the_person_comes_in_at_the_step_that_is_asked_for(
     assert apart > 2e-3, "the three differ, so that equality says something"
 
 
+@pytest.mark.parametrize("start", [0, 2])
+def test_a_unet_in_bfloat16_between_parts_in_float32(
+    pipeline: Any, file: PhotoMakerFile, photos: list[Image.Image], start: int
+) -> None:
+    """As the base model is opened for the presets of SDXL."""
+    half = copy.copy(pipeline)
+    half.unet = copy.deepcopy(pipeline.unet).to(torch.bfloat16)
+    made = []
+    for each in (pipeline, half):
+        with PhotoMaker(each, file, _at(start)) as maker:
+            made.append(maker.draw(maker.look(photos[:2]), [PROMPT], [3]))
+    assert 0 < (made[0] - made[1]).abs().mean() < 0.02
+
+
 def test_text_alone_is_what_diffusers_draws_with_the_public_lora(
     pipeline: Any, file: PhotoMakerFile, public: dict[str, dict[str, Tensor]], photos: list[Image.Image]
 ) -> None:

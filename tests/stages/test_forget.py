@@ -216,7 +216,15 @@ def test_what_else_holds_them_is_told_with_commands(root: Path, monkeypatch: pyt
     incoming = root / "data/incoming/drop"
     incoming.mkdir(parents=True)
     (incoming / "consent.json").write_text(json.dumps({"identity": GONE}))
-    for folder in ("models/lae", "models/dit", "data/checkpoints/dit", ".dvc", "mlruns", "reports/runs"):
+    for folder in (
+        "models/lae",
+        "models/dit",
+        "data/checkpoints/dit",
+        ".dvc",
+        "mlruns",
+        "reports/runs",
+        "reports/figures",
+    ):
         (root / folder).mkdir(parents=True, exist_ok=True)
     (root / "reports/evaluation_people.json").write_text("{}")
     (root / "reports/runs/evaluate.json").write_text('{"run_id": "abc123"}')
@@ -236,6 +244,7 @@ def test_what_else_holds_them_is_told_with_commands(root: Path, monkeypatch: pyt
         "sed -i 's/^continue_from:.*/continue_from: null/' params.yaml",
         "dvc repro",
         "dvc repro evaluate",
+        "difflora figures draw",
         f"rm -r {root}/data/ablations",
         "dvc gc --workspace",
         "dvc gc --workspace --cloud --remote store",
@@ -243,6 +252,7 @@ def test_what_else_holds_them_is_told_with_commands(root: Path, monkeypatch: pyt
         f"mlflow gc --backend-store-uri sqlite:///{root}/mlruns/mlflow.db",
     ):
         assert command in lines, done.output
+    assert f"{root}/reports/figures: figures and pictures of people by name" in " ".join(lines)
     assert "another" not in done.output
     assert "None" not in done.output
     assert (photographs / GONE / "it's.png").exists(), "what is not the workspace's is left to the user"

@@ -1,5 +1,8 @@
 from __future__ import annotations
 
+import re
+from functools import reduce
+from operator import getitem
 from pathlib import Path
 from typing import Any
 
@@ -68,6 +71,28 @@ def test_what_is_no_mapping_is_refused(text: str, said: str, tmp_path: Path) -> 
         load_params(tmp_path / "none.yaml")
 
 
+def _filled(need: str, preset: str = "embedded") -> str:
+    """A dependency with the parameters that it names, as DVC reads it."""
+    values = yaml.safe_load((ROOT / "presets" / f"{preset}.yaml").read_text())
+    return re.sub(r"\$\{([\w.]+)\}", lambda match: str(reduce(getitem, match[1].split("."), values)), need)
+
+
+def test_dvcs_inputs_are_those_of_whichever_preset() -> None:
+    stages = yaml.safe_load((ROOT / "dvc.yaml").read_text())["stages"]
+    needs = {need for stage in stages.values() for need in stage["deps"]}
+    for preset in ("embedded", "sdxl", "sd15-style", "paper"):
+        models = load_params(ROOT / "presets" / f"{preset}.yaml").models
+        filled = {_filled(need, preset) for need in needs}
+        assert {str(models.base.folder), str(models.faces.folder), str(models.images)} <= filled
+        assert not any(need.startswith("weights") for need in filled) or preset != "embedded"
+    resolver = pytest.importorskip("dvc.parsing").DataResolver
+    from dvc.repo import Repo
+
+    with Repo(ROOT, uninitialized=True) as repo:
+        found = resolver(repo, str(ROOT), {"stages": stages}).resolve()["stages"]
+    assert found["corpus"]["deps"] == ["assets/embedded/base", "data/people"]
+
+
 def test_dvc_knows_every_step_and_its_sections() -> None:
     stages = yaml.safe_load((ROOT / "dvc.yaml").read_text())["stages"]
     assert tuple(stages) == STAGES
@@ -78,7 +103,7 @@ def test_dvc_knows_every_step_and_its_sections() -> None:
         assert name in {key.split(".")[0] for key in stage["params"]}
     made: set[str] = set()
     for stage in stages.values():
-        for need in stage["deps"]:
+        for need in map(_filled, stage["deps"]):
             assert need in made or (ROOT / need).exists(), f"{need} is made by no earlier step"
         for out in (*stage.get("outs", []), *stage.get("metrics", []), *stage.get("plots", [])):
             made.add(out if isinstance(out, str) else next(iter(out)))
