@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 from types import TracebackType
-from typing import Literal, Self
+from typing import Self
 
 import torch
 from pydantic import BaseModel, ConfigDict, Field
@@ -17,7 +17,7 @@ from difflora.drawing import draw
 from difflora.errors import BadParameter
 from difflora.lora import LoraLayout, LoraMerger, LoraWeights
 from difflora.prompt_cache import PromptCache
-from difflora.samplers import make_scheduler
+from difflora.samplers import PictureSampler, make_scheduler
 
 
 class PictureSettings(BaseModel):
@@ -27,8 +27,10 @@ class PictureSettings(BaseModel):
 
     steps: int = Field(30, ge=1, le=1000, description="denoising steps")
     guidance_scale: float = Field(5.0, ge=0, description="of classifier-free guidance; 1 or less for none")
-    sampler: Literal["own", "dpm++"] = Field("own", description="the base model's own, or DPM-Solver++")
-    batch_size: int = Field(16, ge=1, description="pictures at a time")
+    sampler: PictureSampler = Field(
+        "own", description="the base model's own; ddim; dpm++ (DPM-Solver++), which needs fewer steps; euler; lcm"
+    )
+    batch_size: int = Field(16, ge=1, description="pictures at a time, of several people and prompts")
 
 
 class Painter:
@@ -127,8 +129,8 @@ class Painter:
         if self._layout is None:
             raise BadParameter("this painter was made without a LoRA layout: give one to apply LoRAs")
         self._layout.check(rows)
-        count = each.pop()
-        at_once = max(1, self._settings.batch_size // count)
+        count, size = each.pop(), self._settings.batch_size
+        at_once = max(1, size // count)
         flat = rows.to(self._base.device, torch.float32)
         parts = []
         with ManyLoras(self._base.unet, self._layout, scale) as loras:
@@ -137,11 +139,28 @@ class Painter:
                 part = flat[here]
                 # Under guidance the pipeline asks for everyone's unconditional half first, then for the other.
                 loras.set(part.repeat(2, 1) if self._settings.guidance_scale > 1 else part)
-                made = self._batch(
-                    [one for person in prompts[here] for one in person], [one for own in seeds[here] for one in own]
+                words = [one for person in prompts[here] for one in person]
+                noise = [one for own in seeds[here] for one in own]
+                # More than a batch at a time is one person's alone, and may be cut anywhere.
+                step = len(words) if len(part) > 1 else size
+                made = torch.cat(
+                    [
+                        self._batch(words[first : first + step], noise[first : first + step])
+                        for first in range(0, len(words), step)
+                    ]
                 )
                 parts.append(made.unflatten(0, (len(part), count)))
         return torch.cat(parts)
+
+    def people_at_once(self, each: int, least: int = 1) -> int:
+        """How many people fill batches: a multiple of those that one batch holds.
+
+        Args:
+            each: pictures of a person.
+            least: people, at least.
+        """
+        held = max(1, self._settings.batch_size // each)
+        return -(-least // held) * held
 
     def merge_seconds(self, row: Tensor, scale: float = 1.0) -> float:
         """Seconds that one LoRA takes to be merged, the base's copy of its weights being there already.

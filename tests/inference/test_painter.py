@@ -1,11 +1,12 @@
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal
 
 import pytest
 import torch
-from diffusers import DPMSolverMultistepScheduler, StableDiffusionXLPipeline
+from diffusers import DDIMScheduler, DPMSolverMultistepScheduler, StableDiffusionXLPipeline
 
 from difflora.corpus.base import FrozenBase
 from difflora.errors import BadParameter
@@ -99,10 +100,34 @@ def test_many_people_at_once_are_as_one_by_one(base: FrozenBase, lora: LoraWeigh
     assert not any(module._forward_hooks for module in base.unet.modules())
 
 
-def test_dpm_solver_is_there_inside_and_gone_outside(base: FrozenBase) -> None:
+@pytest.mark.parametrize(("people", "each"), [(2, 5), (3, 2), (5, 1)])
+def test_no_batch_is_larger_than_was_asked_for(
+    base: FrozenBase, lora: LoraWeights, monkeypatch: pytest.MonkeyPatch, people: int, each: int
+) -> None:
+    sizes, real = [], Painter._batch
+
+    def counted(painter: Painter, prompts: Sequence[str], seeds: Sequence[int]) -> torch.Tensor:
+        sizes.append(len(prompts))
+        return real(painter, prompts, seeds)
+
+    monkeypatch.setattr(Painter, "_batch", counted)
+    settings = SETTINGS.model_copy(update={"batch_size": 4, "steps": 1})
+    prompts, seeds = [["a man"] * each] * people, [list(range(each))] * people
+    with Painter(base, lora.layout, settings) as painter:
+        made = painter.paint_people(prompts, seeds, lora.flat.repeat(people, 1))
+        assert painter.people_at_once(each) == max(1, 4 // each)
+        assert painter.people_at_once(each, 3) % painter.people_at_once(each) == 0
+        assert painter.people_at_once(each, 3) >= 3
+    assert made.shape[:2] == (people, each)
+    assert (sum(sizes), max(sizes)) == (people * each, 4)
+    torch.testing.assert_close(made[0], made[1], atol=2e-4, rtol=0)
+
+
+@pytest.mark.parametrize(("sampler", "kind"), [("dpm++", DPMSolverMultistepScheduler), ("ddim", DDIMScheduler)])
+def test_another_sampler_is_there_inside_and_gone_outside(base: FrozenBase, sampler: str, kind: type) -> None:
     own = base.pipeline.scheduler
-    with Painter(base, None, SETTINGS.model_copy(update={"sampler": "dpm++"})) as painter:
-        assert isinstance(base.pipeline.scheduler, DPMSolverMultistepScheduler)
+    with Painter(base, None, SETTINGS.model_copy(update={"sampler": sampler})) as painter:
+        assert isinstance(base.pipeline.scheduler, kind)
         assert painter.paint(PROMPTS[:1], SEEDS[:1]).isfinite().all()
     assert base.pipeline.scheduler is own
 
