@@ -36,12 +36,14 @@ class BuildReport:
         there: rows that were there before.
         failed: people whose training failed now -> why.
         seconds: wall time of encoding, training and writing.
+        train_seconds: of encoding and training the rows that were added, wherever that was done.
     """
 
     trained: int
     there: int
     failed: dict[str, str]
     seconds: float
+    train_seconds: float = 0.0
 
     @property
     def per_minute(self) -> float:
@@ -107,7 +109,7 @@ def build_corpus(
     """
     batches = batches_of(people, people_at_once, count, train_people)
     layout = LoraLayout.from_unet(base.unet, settings.targets, settings.rank)
-    started, failed = time.monotonic(), dict[str, str]()
+    started, failed, spent = time.monotonic(), dict[str, str](), 0.0
     whole = corpus_settings(base, people, settings)
     with ExitStack() as opened:
         writer = opened.enter_context(CorpusWriter(folder, layout, whole, dtype=dtype, rows_per_shard=rows_per_shard))
@@ -123,10 +125,12 @@ def build_corpus(
                 if missing:
                     made = ready.load(batch) if ready else None
                     made = made or _train_batch(trainer, batch, encoder, size if compile else 0)
+                    before = len(writer)
                     failed |= _add(writer, made)
+                    spent += (len(writer) - before) * made.seconds_each
                     bar.update(len(missing))
         writer.finish()
-        return BuildReport(len(writer) - there, there, failed, time.monotonic() - started)
+        return BuildReport(len(writer) - there, there, failed, time.monotonic() - started, spent)
 
 
 def batches_of(
@@ -228,7 +232,7 @@ def _train_batch(trainer: Trainer, batch: Sequence[str], encoder: _Encoder, leas
 
     A batch of fewer than ``least`` is filled up by its first person: compiled code is for one size.
     """
-    people, settings = encoder.people, encoder.settings
+    started, people, settings = time.monotonic(), encoder.people, encoder.settings
     encoded = [encoder(identity) for identity in batch]
     trained = trainer.train(encoded + encoded[:1] * (least - len(encoded)))
     rows, failed = [], {}
@@ -241,7 +245,7 @@ def _train_batch(trainer: Trainer, batch: Sequence[str], encoder: _Encoder, leas
         flat, images = trained.flat[place], len(encoded[place])
         consent = line.get("consent")
         rows.append(NewRow(identity, line["split"], line["class_word"], flat, settings.seed, images, loss, consent))
-    return TrainedBatch(rows, failed)
+    return TrainedBatch(rows, failed, time.monotonic() - started)
 
 
 def _add(writer: CorpusWriter, made: TrainedBatch) -> dict[str, str]:

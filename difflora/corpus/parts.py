@@ -35,10 +35,17 @@ class TrainedBatch:
     Attributes:
         rows: of those whose training went well, (D,) each.
         failed: identity -> why there is none.
+        seconds: that encoding and training took, all people together.
     """
 
     rows: list[NewRow]
     failed: dict[str, str]
+    seconds: float = 0.0
+
+    @property
+    def seconds_each(self) -> float:
+        """A person's share."""
+        return self.seconds / max(1, len(self.rows) + len(self.failed))
 
 
 @dataclass(frozen=True)
@@ -62,7 +69,7 @@ class Parts:
         """Writes a batch, whole or not at all."""
         rows = torch.stack([row.flat.float() for row in trained.rows]) if trained.rows else torch.zeros(0, 0)
         facts = [{k: v for k, v in asdict(row).items() if k != "flat"} for row in trained.rows]
-        words = {"rows": facts, "failed": trained.failed, "sha256": _sha256(rows)}
+        words = {"rows": facts, "failed": trained.failed, "sha256": _sha256(rows), "seconds": trained.seconds}
         save_safetensors(self.path(batch), {"rows": rows}, {"batch": json.dumps(words)})
 
     def load(self, batch: Sequence[str]) -> TrainedBatch | None:
@@ -84,7 +91,7 @@ class Parts:
             if _sha256(rows) != words["sha256"]:
                 raise BadFile(f"{path}: was changed (its sha256 differs)")
             found = [NewRow(**facts, flat=row) for facts, row in zip(words["rows"], rows, strict=True)]
-            return TrainedBatch(found, dict(words["failed"]))
+            return TrainedBatch(found, dict(words["failed"]), float(words.get("seconds", 0.0)))
         except (SafetensorError, OSError, KeyError, TypeError, ValueError) as error:
             raise BadFile(f"{path}: holds no batch ({error})") from error
 

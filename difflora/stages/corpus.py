@@ -5,15 +5,17 @@ from __future__ import annotations
 import logging
 import shutil
 from collections.abc import Sequence
+from typing import Any
 
 from difflora.corpus.allocator import keep_freed_memory
-from difflora.corpus.build import batches_of, build_corpus, train_batches
+from difflora.corpus.build import BuildReport, batches_of, build_corpus, train_batches
 from difflora.corpus.forgotten import Roster
 from difflora.corpus.lines import read_lines
 from difflora.corpus.reader import FAILURES, INDEX, Corpus
 from difflora.corpus.stats import corpus_stats
 from difflora.errors import BadParameter
 from difflora.files import write_json
+from difflora.folders import read_json
 from difflora.stages.forget import finish_forgetting
 from difflora.stages.tracking import SILENT, Tracker
 from difflora.stages.workspace import Workspace
@@ -24,7 +26,7 @@ logger = logging.getLogger(__name__)
 def run(workspace: Workspace, tracker: Tracker = SILENT) -> None:
     """Trains the LoRAs that are missing; those that are there stay byte for byte.
 
-    Writes ``data/corpus`` and ``reports/corpus.json``.
+    Writes ``data/corpus`` and ``reports/corpus.json``, which keeps the seconds of the LoRAs that were there.
     """
     chosen = workspace.params.corpus
     keep_freed_memory()
@@ -44,10 +46,25 @@ def run(workspace: Workspace, tracker: Tracker = SILENT) -> None:
     )
     shutil.rmtree(workspace.parts, ignore_errors=True)
     logger.info("%d LoRAs trained, %.1f a minute", report.trained, report.per_minute)
-    figures = corpus_stats(Corpus.open(workspace.corpus))
+    figures = corpus_stats(Corpus.open(workspace.corpus)) | _train_seconds(workspace, report)
     write_json(workspace.report("corpus.json"), figures)
     tracker.metrics({**figures, "trained": report.trained, "per_minute": report.per_minute})
     tracker.artifact(workspace.report("corpus.json"))
+
+
+def _train_seconds(workspace: Workspace, report: BuildReport) -> dict[str, Any]:
+    """``train_seconds``: how many LoRAs were timed, in this call and those before, and the seconds of each.
+
+    Times differ between machines and calls, so they are kept beside the corpus and not in it: the same people and
+    settings give the same bytes there.
+    """
+    place = workspace.report("corpus.json")
+    before = read_json(place).get("train_seconds") if place.exists() else None
+    loras, each = (before["loras"], before["each"]) if isinstance(before, dict) else (0, 0.0)
+    if not loras + report.trained:
+        return {}
+    total = loras * each + report.train_seconds
+    return {"train_seconds": {"loras": loras + report.trained, "each": round(total / (loras + report.trained), 4)}}
 
 
 def missing_batches(workspace: Workspace) -> list[int]:

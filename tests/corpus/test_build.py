@@ -24,6 +24,7 @@ def test_a_row_for_each_person_with_what_is_known_of_it(base: FrozenBase, people
     report = build_corpus(tmp_path, people, base, SETTINGS, people_at_once=2, rows_per_shard=2, progress=False)
     assert (report.trained, report.there, report.failed) == (5, 0, {})
     assert report.per_minute > 0
+    assert 0 < report.train_seconds <= report.seconds
     corpus = Corpus.open(tmp_path)
     assert [entry.identity for entry in corpus.entries] == people.ids
     assert {entry.split for entry in corpus.entries} <= {"train", "validation", "test"}
@@ -36,7 +37,7 @@ def test_a_row_for_each_person_with_what_is_known_of_it(base: FrozenBase, people
     assert rows.isfinite().all()
     assert len({tuple(row.tolist()[:50]) for row in rows}) == 5
     again = build_corpus(tmp_path, people, base, SETTINGS, people_at_once=2, rows_per_shard=2, progress=False)
-    assert (again.trained, again.there) == (0, 5)
+    assert (again.trained, again.there, again.train_seconds) == (0, 5, 0)
 
 
 def test_more_people_are_added_to_those_who_are_there(
