@@ -82,19 +82,32 @@ def principal_components(rows: Tensor, most: int) -> tuple[Tensor, Tensor, Tenso
     Raises:
         BadParameter: if there are fewer than 2 rows.
     """
-    if len(rows) < 2:
-        raise BadParameter(f"PCA of {len(rows)} LoRAs: give at least 2 people to train on")
     mean = rows.mean(0)  # (D,)
     products = torch.zeros(len(rows), len(rows), dtype=torch.float64)
     for part in _columns(rows, mean):
         products.addmm_(part, part.T)  # (N, N)
-    squares, vectors = torch.linalg.eigh(products)  # (N,) rising, (N, N)
-    deviations = (squares.clamp(min=0) / len(rows)).sqrt()
-    count = min(most, len(rows) - 1, int((deviations > _RANK_TOLERANCE * deviations[-1]).sum()))
-    deviations, vectors = deviations.flip(0)[:count], vectors.flip(1)[:, :count]  # (K,), (N, K)
+    deviations, vectors = spectrum(products, most)
     weights = (vectors / (deviations * math.sqrt(len(rows)))).T  # (K, N)
     components = torch.cat([(weights @ part).float() for part in _columns(rows, mean)], dim=1)  # (K, D)
     return mean, deviations.float(), components
+
+
+def spectrum(products: Tensor, most: int) -> tuple[Tensor, Tensor]:
+    """Deviations (K,) of the first principal components, falling, and the unit vectors (N, K) of their scores; float64.
+
+    Args:
+        products: (N, N) float64 of N rows without their mean with each other.
+        most: how many components at most; N rows have N - 1, and those that are rounding are left out.
+
+    Raises:
+        BadParameter: if there are fewer than 2 rows.
+    """
+    if len(products) < 2:
+        raise BadParameter(f"PCA of {len(products)} LoRAs: give at least 2 people to train on")
+    squares, vectors = torch.linalg.eigh(products)  # (N,) rising, (N, N)
+    deviations = (squares.clamp(min=0) / len(products)).sqrt()
+    count = min(most, len(products) - 1, int((deviations > _RANK_TOLERANCE * deviations[-1]).sum()))
+    return deviations.flip(0)[:count], vectors.flip(1)[:, :count]
 
 
 def _columns(rows: Tensor, mean: Tensor) -> Iterator[Tensor]:
