@@ -36,8 +36,12 @@ def whole_folder(folder: Path) -> Iterator[Path]:
         shutil.rmtree(old, ignore_errors=True)
 
 
-def read_json(path: Path) -> dict[str, Any]:
+def read_json(path: Path, advice: str = "give a whole model folder") -> dict[str, Any]:
     """Reads a JSON object.
+
+    Args:
+        path: the file.
+        advice: what to do where it is missing.
 
     Raises:
         BadFile: if the file is missing or holds no JSON object.
@@ -45,7 +49,7 @@ def read_json(path: Path) -> dict[str, Any]:
     try:
         value = json.loads(path.read_text())
     except FileNotFoundError as error:
-        raise BadFile(f"{path}: no such file; give a whole model folder") from error
+        raise BadFile(f"{path}: no such file; {advice}") from error
     except (ValueError, OSError) as error:
         raise BadFile(f"{path}: not readable as JSON ({error}); restore or remake it") from error
     if not isinstance(value, dict):

@@ -7,9 +7,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from pydantic import BaseModel, TypeAdapter, ValidationError
-
 from difflora.errors import BadFile
+from difflora.evaluation.figures.listing import ListedFigure, read_index
 from difflora.evaluation.gallery import INDEX, Gallery
 from difflora.evaluation.inline import drawing, thumbnail
 from difflora.evaluation.limits import limits_of
@@ -25,6 +24,9 @@ SHOWN = ("base", "generated", "teacher")
 
 APART = "This is made by a command of its own: it may be of an earlier model or of other people."
 """Under whatever the step evaluate did not make itself."""
+
+EVALUATE = "run `difflora stage evaluate` first"
+"""Advice where an evaluation is wanted and there is none."""
 
 _EXTREMES, _PROMPTS = 4, 6
 _DRAWINGS = (".png", ".svg")
@@ -47,15 +49,6 @@ class Figure:
     alt: str
     file: str
     source: str
-
-
-class ListedFigure(BaseModel):
-    """An entry of ``reports/figures/index.json``."""
-
-    file: str
-    title: str
-    caption: str = ""
-    alt: str = ""
 
 
 @dataclass(frozen=True)
@@ -134,7 +127,7 @@ def gather(reports: Path, extremes: int = _EXTREMES) -> Report:
     """
     place = reports / "evaluation.json"
     missing: list[str] = []
-    figures = read_json(place)
+    figures = read_json(place, EVALUATE)
     try:
         tables, limits, facts = tables_of(figures), limits_of(figures), facts_of(figures)
     except (KeyError, TypeError, AttributeError, ValueError) as error:
@@ -166,7 +159,8 @@ def facts_of(figures: Mapping[str, Any]) -> list[tuple[str, str]]:
     for key, value in (figures.get("setting") or {}).items():
         inner = [f"{name} {cell(one)}" for name, one in value.items()] if isinstance(value, Mapping) else [cell(value)]
         facts.append((words(key), ", ".join(inner)))
-    return [*facts, ("people measured", cell(figures["people"])), ("prompts a person", cell(figures["prompts"]))]
+    facts += [("people measured", cell(figures["people"])), ("prompts a person", cell(figures["prompts"]))]
+    return [*facts, ("pictures a prompt", cell(figures.get("images_per_prompt", 1)))]
 
 
 def _more_tables(
@@ -206,7 +200,7 @@ def _gallery(folder: Path, missing: list[str]) -> Gallery | None:
 def _figures(folder: Path, missing: list[str]) -> list[Figure]:
     """Those that ``index.json`` lists, in its order, then the others by name."""
     files = sorted(path.name for path in folder.glob("*") if path.suffix in _DRAWINGS) if folder.is_dir() else []
-    listed = _listed(folder / INDEX)
+    listed = read_index(folder)
     others = [ListedFigure(file=name, title=words(Path(name).stem)) for name in files]
     entries = [*listed, *(one for one in others if one.file not in {entry.file for entry in listed})]
     found = [
@@ -220,22 +214,13 @@ def _figures(folder: Path, missing: list[str]) -> list[Figure]:
     return found
 
 
-def _listed(place: Path) -> list[ListedFigure]:
-    if not place.exists():
-        return []
-    try:
-        return TypeAdapter(list[ListedFigure]).validate_json(place.read_bytes())
-    except ValidationError as error:
-        raise BadFile(f"{place}: holds no list of figures ({error.errors()[0]['msg']}); draw them again") from error
-
-
 def _grids(gallery: Gallery | None, gains: Sequence[Gain]) -> list[PersonGrid]:
     """Those people whose pictures were kept."""
     found = []
     for gain in gains:
         if gallery is None or gain.person not in gallery.index.people:
             continue
-        scenes = gallery.scenes_of(gain.person)[:_PROMPTS]
+        scenes = gallery.scenes_of(gain.person, one_a_prompt=True)[:_PROMPTS]
         methods = [name for name in SHOWN if scenes and all(name in scene.pictures for scene in scenes)]
         found.append(
             PersonGrid(

@@ -74,10 +74,11 @@ def figures(
     """
     from rich.console import Console
 
+    from difflora.evaluation.page import EVALUATE
     from difflora.evaluation.table import further_tables, ladder_table, summary_lines
     from difflora.folders import read_json
 
-    found = read_json(file)
+    found = read_json(file, EVALUATE)
     try:
         tables, lines = [ladder_table(found), *further_tables(found)], summary_lines(found)
     except (KeyError, TypeError, AttributeError) as error:

@@ -30,6 +30,7 @@ from difflora.evaluation.figures.train_people import draw_growth, read_growth
 from difflora.evaluation.figures.weight_map import draw_weights, measure_weights
 from difflora.evaluation.likeness import Likeness
 from difflora.evaluation.measure import Scorer
+from difflora.evaluation.page import EVALUATE
 from difflora.evaluation.rows import embed_subjects, generate_rows
 from difflora.evaluation.settings import EvaluateSettings
 from difflora.evaluation.subjects import Subject, load_subjects
@@ -105,7 +106,7 @@ class Parts:
     @property
     def evaluation(self) -> dict[str, object]:
         """What the step ``evaluate`` measured."""
-        return read_json(self.workspace.report("evaluation.json"))
+        return read_json(self.workspace.report("evaluation.json"), EVALUATE)
 
     @property
     def strength(self) -> float:

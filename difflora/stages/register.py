@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from difflora.evaluation.page import EVALUATE
 from difflora.files import write_atomic
 from difflora.folders import read_json, whole_folder
 from difflora.manifest import check_manifest, write_manifest
@@ -20,7 +21,7 @@ def run(workspace: Workspace, tracker: Tracker = SILENT) -> None:
     Where runs are tracked it is registered as a candidate, once.
     """
     params = workspace.params
-    figures: dict[str, Any] = read_json(workspace.report("evaluation.json"))
+    figures: dict[str, Any] = read_json(workspace.report("evaluation.json"), EVALUATE)
     pipeline = DiffLoRAPipeline.from_pretrained(
         workspace.there(workspace.dit, "dit"),
         face_encoder=workspace.open_faces(),

@@ -13,7 +13,7 @@ from PIL import Image
 
 from difflora.cli import main
 from difflora.errors import BadFile, BadParameter
-from difflora.evaluation.figures.index import read_index
+from difflora.evaluation.figures.listing import read_index
 from difflora.stages.figures import FIGURES, draw
 from difflora.stages.params import load_params
 from difflora.stages.tracking import SILENT
@@ -54,12 +54,12 @@ def test_every_figure_is_drawn_from_what_the_chain_left(chain: Path, tmp_path: P
     assert list(drawn.skipped) == ["train_people"]
     assert "reports/ablations.json: no such file; run `difflora ablate people` first" in drawn.skipped["train_people"]
     entries = read_index(folder)
-    assert [entry["file"] for entry in entries] == [path.name for path in drawn.files]
+    assert [entry.file for entry in entries] == [path.name for path in drawn.files]
     for path in drawn.files:
         with Image.open(path) as image:
             image.load()
             assert min(image.size) > 300
-    captions = {entry["file"]: entry["caption"] for entry in entries}
+    captions = {entry.file: entry.caption for entry in entries}
     assert "2 held-out people, 1 prompts each" in captions["quartiles.png"]
     assert "after steps 1, 2 of the sampler" in captions["denoising.png"]
     assert logged.artifacts == [("figures", ("figures",))]
@@ -98,7 +98,8 @@ def test_without_a_name_the_table_is_shown(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     assert _run("figures") == 2
-    assert "reports/evaluation.json: no such file" in capsys.readouterr().err
+    said = capsys.readouterr().err
+    assert "reports/evaluation.json: no such file; run `difflora stage evaluate` first" in said
     assert _run("figures", "other.json") == 2
     assert "other.json: no such file" in capsys.readouterr().err
     assert _run("figures", "--help") == 0

@@ -104,7 +104,7 @@ def measure_denoising(
         [subject.prompts[0] for subject in subjects],
         strength,
         steps,
-        {kind: one.pictures[:, 0].unflatten(0, (-1, len(steps))) for kind, one in found.items()},
+        {kind: one.pictures[:, 0].unflatten(0, (-1, len(steps))).float() / 255 for kind, one in found.items()},
         {kind: one.scores["face_sim"].reshape(-1, len(steps)) for kind, one in found.items()},
     )
 

@@ -69,7 +69,7 @@ def read_grid(folder: Path, people: int, prompts: int) -> MethodGrid:
     chosen = [identity for identity in first if gallery.scenes_of(identity)][:people]
     if not chosen:
         raise BadFile(f"{folder}: keeps pictures of nobody; set evaluate.store_pictures.people and evaluate again")
-    scenes = [gallery.scenes_of(identity)[:prompts] for identity in chosen]
+    scenes = [gallery.scenes_of(identity, one_a_prompt=True)[:prompts] for identity in chosen]
     everywhere = set.intersection(*(set(scene.pictures) for own in scenes for scene in own))
     methods = [method for method in scenes[0][0].pictures if method in everywhere]
     files = [[[gallery.path(scene.pictures[method]) for method in methods] for scene in own] for own in scenes]

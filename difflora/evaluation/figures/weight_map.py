@@ -160,7 +160,9 @@ def draw_weights(found: WeightMap) -> Drawing:
         tick_labels=[KINDS[kind].replace(" people", "\npeople") for kind in nearest],
     )
     right.set_ylim(0)
-    right.set_ylabel("distance to the nearest training LoRA\n(root mean square, 1 = spread of the weights)")
+    right.set_ylabel(
+        "distance to the nearest training LoRA\n(root mean square, 1 = spread of the weights)", labelpad=10
+    )
     medians = {kind: float(np.median(values)) for kind, values in nearest.items()}
     said = ", ".join(f"{KINDS[kind]} {value:.3f}" for kind, value in medians.items())
     copies = ", ".join(f"{KINDS[kind]} {found.distances.copies(kind):.0%}" for kind in nearest)

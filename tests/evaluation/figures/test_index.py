@@ -8,7 +8,8 @@ from PIL import Image
 
 from difflora.errors import BadFile
 from difflora.evaluation.figures.canvas import Drawing, panels
-from difflora.evaluation.figures.index import read_index, write_figures
+from difflora.evaluation.figures.index import write_figures
+from difflora.evaluation.figures.listing import read_index
 
 ORDER = ["first", "second", "third"]
 
@@ -27,7 +28,7 @@ def test_the_index_says_what_each_picture_shows(tmp_path: Path) -> None:
         {"file": "first.png", "title": "a", "caption": "caption of a", "alt": "alt of a"},
         {"file": "third.png", "title": "c", "caption": "caption of c", "alt": "alt of c"},
     ]
-    assert read_index(folder) == json.loads((folder / "index.json").read_text())
+    assert [one.model_dump() for one in read_index(folder)] == json.loads((folder / "index.json").read_text())
     for path in written:
         with Image.open(path) as image:
             assert image.size == (288, 144)
@@ -38,10 +39,10 @@ def test_one_alone_leaves_the_others_and_all_leave_none_that_is_old(tmp_path: Pa
     write_figures(tmp_path, {"first": _drawing("a"), "third": _drawing("c")}, ORDER)
     before = (tmp_path / "first.png").read_bytes()
     write_figures(tmp_path, {"second": _drawing("b"), "third": _drawing("new", -1)}, ORDER, keep=True)
-    assert [entry["title"] for entry in read_index(tmp_path)] == ["a", "b", "new"]
+    assert [entry.title for entry in read_index(tmp_path)] == ["a", "b", "new"]
     assert (tmp_path / "first.png").read_bytes() == before
     write_figures(tmp_path, {"second": _drawing("b")}, ORDER)
-    assert [entry["file"] for entry in read_index(tmp_path)] == ["second.png"]
+    assert [entry.file for entry in read_index(tmp_path)] == ["second.png"]
     assert not (tmp_path / "first.png").exists()
 
 
@@ -57,9 +58,15 @@ def test_a_damaged_index_is_named(tmp_path: Path) -> None:
         (tmp_path / "index.json").write_text(text)
         with pytest.raises(BadFile, match=r"index\.json: holds no list of figures"):
             read_index(tmp_path)
-    entry = {"title": "", "caption": "", "alt": ""}
-    for file in ("x.png", "../x.png"):
-        (tmp_path / "index.json").write_text(json.dumps([entry | {"file": file}]))
-        (tmp_path.parent / "x.png").touch()
-        with pytest.raises(BadFile, match="which is not beside it"):
-            read_index(tmp_path)
+    (tmp_path.parent / "x.png").touch()
+    (tmp_path / "index.json").write_text(json.dumps([{"file": "../x.png", "title": ""}]))
+    with pytest.raises(BadFile, match="is no name of a file beside it"):
+        read_index(tmp_path)
+
+
+def test_a_picture_that_is_gone_is_listed_but_cannot_be_kept(tmp_path: Path) -> None:
+    (tmp_path / "index.json").write_text(json.dumps([{"file": "first.png", "title": "a"}]))
+    assert [(one.file, one.caption, one.alt) for one in read_index(tmp_path)] == [("first.png", "", "")]
+    with pytest.raises(BadFile, match=r"'first\.png', which is not beside it"):
+        write_figures(tmp_path, {"second": _drawing("b")}, ORDER, keep=True)
+    assert not (tmp_path / "second.png").exists()
