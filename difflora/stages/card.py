@@ -3,13 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 from difflora.evaluation.intervals import in_words
+from difflora.evaluation.markdown import escape, table_lines
+from difflora.evaluation.tables import (
+    METRICS,
+    Table,
+    grid_table,
+    metrics_in,
+    seconds_table,
+    with_missing,
+    with_strengths,
+)
 from difflora.models import DiffLoRAPipeline
 from difflora.stages.params import Params
 
-_COLUMNS = ("face_sim", "face_sim_independent", "agreement", "faces_found")
+_LIKENESS = ("face_sim", "face_sim_independent", "agreement", "faces_found")
 
 
 def model_card(params: Params, pipeline: DiffLoRAPipeline, figures: Mapping[str, Any]) -> str:
@@ -46,12 +57,15 @@ def model_card(params: Params, pipeline: DiffLoRAPipeline, figures: Mapping[str,
             f"One reference JPEG each, {figures['prompts']} prompts, scored against other pictures of the person; mean "
             "and 95% bootstrap interval over people, each method at the strength chosen for it on other people.",
             "",
-            "| method | strength | " + " | ".join(name.replace("_", " ") for name in _COLUMNS) + " |",
-            "|" + "---|" * (2 + len(_COLUMNS)),
-            *(_row(name, figures) for name in figures["methods"]),
-            "",
+            *_measured(figures),
             f"(generated - base) / (teacher - base) by the pack that also conditions: {_cell(fraction)}.",
             "",
+            *(
+                line
+                for key, one in (figures.get("losses") or {}).items()
+                if one["says"]
+                for line in (f"By `{key}`: {one['says']}", "")
+            ),
             "## What this does not show",
             "",
             "Likeness is a recogniser's opinion; the pack that conditions and filters also scores, so the independent "
@@ -62,10 +76,33 @@ def model_card(params: Params, pipeline: DiffLoRAPipeline, figures: Mapping[str,
     )
 
 
-def _row(name: str, figures: Mapping[str, Any]) -> str:
-    row, strength = figures["methods"][name], figures["strength"].get(name)
-    cells = [_cell(row[key]) if key in row else "" for key in _COLUMNS]
-    return f"| {name} | {f'{strength:g}' if strength else ''} | " + " | ".join(cells) + " |"
+def _measured(figures: Mapping[str, Any]) -> list[str]:
+    """A table of likeness, one of what else pictures were measured by, and one of seconds, each with its words."""
+    rows = with_missing(figures)
+    shown = metrics_in(rows)
+    likeness = [key for key in shown if key in _LIKENESS]
+    rest = [key for key in shown if key not in _LIKENESS]
+    first = grid_table("Likeness and prompts", rows, likeness, _words(likeness))
+    tables = [with_strengths(first, list(rows), figures["strength"])]
+    if rest:
+        notes = _words(rest)
+        if (reference := figures.get("fid_reference")) is not None:
+            about = f"FID and KID: by {figures['fid_features']} against {reference['pictures']} {reference['name']}."
+            notes = (*notes, about)
+        tables.append(grid_table("Pictures", rows, rest, notes))
+    seconds = seconds_table(figures)
+    if seconds.rows:
+        tables.append(replace(seconds, title="Seconds of one person, and of one picture for images"))
+    return [line for table in tables for line in _lines(table)]
+
+
+def _words(keys: list[str]) -> tuple[str, ...]:
+    return tuple(f"{METRICS[key][0]}: {METRICS[key][1]}." for key in keys if key in METRICS)
+
+
+def _lines(table: Table) -> list[str]:
+    notes = [f"- {escape(note)}" for note in table.notes]
+    return [f"### {table.title}", "", table_lines(table), "", *notes, *([""] if notes else [])]
 
 
 def _cell(figure: Mapping[str, float] | None) -> str:
