@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from pydantic import BaseModel, ConfigDict
 
 from difflora.corpus.base import DTYPES
+from difflora.evaluation.rivals import BLOCK_BYTES
 from difflora.plan.assumptions import Assumptions
 from difflora.plan.cost import Cost
 from difflora.plan.counted import Counted
@@ -29,7 +30,7 @@ class StageCost(BaseModel):
         terabytes: that they move, with no operation fused.
         bound: what the time is of: ``compute``, ``memory`` or, where next to nothing is computed, ``none``.
         memory_gib: of the device.
-        host_gib: of main memory, where it grows with the people.
+        host_gib: of main memory, where it grows with people and pictures.
         disk_gb: of the step's outputs, each copy counted.
     """
 
@@ -129,9 +130,22 @@ def _evaluate(params: Params, counted: Counted, much: Quantities, assumed: Assum
     passes = 2 if drawing.guidance_scale > 1 else 1
     work = [counted.unet.times(much.evaluated * drawing.steps * passes), counted.vae_decode.times(much.evaluated)]
     batch = drawing.batch_size * max(counted.unet.largest * passes, counted.vae_decode.largest)
-    rows = much.train_loras * counted.layout.size * _FP32  # retrieval and regression hold everyone's
-    memory = _frozen(params, counted) + 2 * batch + (counted.dit_parameters + counted.lae_parameters) * _FP32
-    return _stage("evaluate", work, assumed, memory=memory, host=2 * rows)
+    memory = 2 * batch + (counted.dit_parameters + counted.lae_parameters) * _FP32
+    if much.inversion_steps:
+        words = params.evaluate.textual_inversion
+        together = words.people_at_once * words.batch_size
+        work.append(counted.unet_train.times(much.inversion_steps / words.people_at_once, together))
+        memory = max(memory, counted.unet_train.times(1, together).saved)
+    memory += _frozen(params, counted)
+    return _stage("evaluate", work, assumed, memory=memory, host=_held(params, counted, much))
+
+
+def _held(params: Params, counted: Counted, much: Quantities) -> float:
+    """Bytes of main memory: LoRAs by blocks, every method's own, and one method's pictures."""
+    chosen, row = params.evaluate, counted.layout.size * _FP32
+    blocks = min(much.train_loras * row, 2 * BLOCK_BYTES)
+    pictures = chosen.people * len(chosen.prompts) * chosen.images_per_prompt * 3 * counted.base.side**2
+    return blocks + chosen.people * (1 + len(chosen.lora_methods)) * row + pictures
 
 
 def _register(params: Params, counted: Counted, assumed: Assumptions, weights_gb: float) -> StageCost:

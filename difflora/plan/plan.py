@@ -241,8 +241,8 @@ def _remarks(
             )
         if stage.host_gib > _LARGE_HOST_GIB:
             remarks.append(
-                f"{stage.name}: holds the LoRAs of everyone in the split train in main memory, about "
-                f"{stage.host_gib:,.0f} GiB: lower corpus.train_people where the machine has less"
+                f"{stage.name}: holds about {stage.host_gib:,.0f} GiB in main memory: lower evaluate.people or "
+                "evaluate.images_per_prompt where the machine has less"
             )
     return remarks
 

@@ -28,6 +28,7 @@ class Quantities:
         dit_steps: of the transformer on latents.
         effect_steps: through the base model; 0 where that is off.
         evaluated: pictures that the evaluation draws.
+        inversion_steps: of textual inversion, of everyone who is evaluated; 0 where that is off.
     """
 
     people: int
@@ -46,6 +47,7 @@ class Quantities:
     dit_steps: float
     effect_steps: float
     evaluated: float
+    inversion_steps: float
 
 
 def quantities(params: Params, people: int | None = None) -> Quantities:
@@ -75,7 +77,8 @@ def quantities(params: Params, people: int | None = None) -> Quantities:
         params.lae.loop.steps,
         params.dit.loop.steps,
         effect.loop.steps if effect.enabled else 0,
-        _evaluated(params),
+        params.evaluate.pictures_drawn,
+        _inversion_steps(params),
     )
 
 
@@ -92,9 +95,6 @@ def _drawing(params: Params) -> tuple[float, float, float]:
     return float(drawing.get("steps", 50)), passes, float(drawing.get("batch_size", 4))
 
 
-def _evaluated(params: Params) -> int:
-    """Pictures of the ladder: base and every method at strength 1 and its best one, and all strengths before."""
-    chosen, methods = params.evaluate, len(params.evaluate.methods)
-    few = min(chosen.validation_prompts, len(chosen.prompts))
-    test = chosen.people * len(chosen.prompts) * (1 + 2 * methods)
-    return test + chosen.validation_people * few * (1 + methods * len(chosen.strengths))
+def _inversion_steps(params: Params) -> int:
+    chosen = params.evaluate
+    return chosen.people * chosen.textual_inversion.steps if "textual_inversion" in chosen.methods else 0
