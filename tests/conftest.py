@@ -43,6 +43,8 @@ def chain_params(chain_values: dict[str, Any]) -> dict[str, Any]:
 @pytest.fixture(scope="session")
 def chain_values(chain_base: Path) -> dict[str, Any]:
     """The same, not to be changed."""
+    from difflora.evaluation.settings import LORA_METHODS
+
     values: dict[str, Any] = yaml.safe_load((ROOT / "params.yaml").read_text())
     assets = ROOT / "assets" / "embedded"
     values["models"]["base"] |= {"folder": str(chain_base), "name": "tiny"}
@@ -65,8 +67,11 @@ def chain_values(chain_base: Path) -> dict[str, Any]:
     values["dit"]["effect"] |= {"enabled": True, "images_per_step": 1}
     values["dit"]["effect"]["loop"] |= _LOOP | {"steps": 2, "batch_size": 2}
     values["evaluate"] |= {
+        "methods": [*LORA_METHODS, "textual_inversion"],
+        "textual_inversion": {"steps": 2, "batch_size": 1},
         "people": 2,
         "validation_people": 1,
+        "images_per_prompt": 2,
         "prompts": values["evaluate"]["prompts"][:2],
         "validation_prompts": 1,
         "strengths": [1.0, 1.5],

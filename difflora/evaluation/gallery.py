@@ -7,7 +7,7 @@ and noise; each method is at the strength that was chosen for it.
 from __future__ import annotations
 
 import io
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Annotated
@@ -100,9 +100,17 @@ class Gallery:
                 raise BadFile(f"{place}: a scene is of {scene.person!r}, who is not among its people; remake it")
         return cls(folder, index)
 
-    def scenes_of(self, person: str) -> list[Scene]:
-        """A person's scenes, in order of the prompts."""
-        return [scene for scene in self.index.scenes if scene.person == person]
+    def scenes_of(self, person: str, *, one_a_prompt: bool = False) -> list[Scene]:
+        """A person's scenes, in order of the prompts.
+
+        Args:
+            person: the id.
+            one_a_prompt: whether of several pictures of a prompt the first alone counts.
+        """
+        own = [scene for scene in self.index.scenes if scene.person == person]
+        if not one_a_prompt:
+            return own
+        return [scene for place, scene in enumerate(own) if scene.prompt not in {one.prompt for one in own[:place]}]
 
     def path(self, name: str) -> Path:
         """Where a picture lies.
@@ -116,13 +124,44 @@ class Gallery:
         return place
 
 
+def shown_of(prompts: Sequence[str], settings: StoredPictures) -> int:
+    """How many of a person's pictures are kept: all of the first prompts.
+
+    Args:
+        prompts: one a picture; several pictures of a prompt follow each other.
+        settings: how many prompts.
+    """
+    first = set(list(dict.fromkeys(prompts))[: settings.prompts])
+    return sum(prompt in first for prompt in prompts)
+
+
+def reduced(pictures: Tensor, prompts: Sequence[str], settings: StoredPictures) -> Tensor:
+    """What is kept of a method's pictures when they have been measured: those of the first prompts, not too large.
+
+    Args:
+        pictures: (P, K, 3, H, W) uint8.
+        prompts: K of a person.
+        settings: how many prompts, how large.
+
+    Returns:
+        (P, K', 3, H', W') uint8.
+    """
+    import torch
+
+    some = pictures[:, : shown_of(prompts, settings)]  # (P, K', 3, H, W)
+    if max(some.shape[-2:]) <= settings.side:
+        return some.clone()
+    small = torch.stack([_smaller(one, settings.side) for one in some.flatten(0, 1)])
+    return small.unflatten(0, some.shape[:2])
+
+
 def keep_pictures(folder: Path, ladder: Ladder, settings: StoredPictures, chosen: Collection[str] = ()) -> None:
     """Writes the pictures of the first people, and of some who were chosen; an older folder is replaced as a whole.
 
     Args:
         folder: to write.
-        ladder: what was drawn; ``real`` pictures were not drawn from any prompt and are left out.
-        settings: how many people and prompts, how large.
+        ladder: what was drawn and is ``reduced``; ``real`` pictures were not drawn from any prompt and are left out.
+        settings: how many people and prompts.
         chosen: ids of people to keep beside the first ones.
     """
     people, scenes = {}, []
@@ -135,16 +174,14 @@ def keep_pictures(folder: Path, ladder: Ladder, settings: StoredPictures, chosen
             people[subject.identity] = GalleryPerson(
                 class_word=subject.class_word, reference=reference, chosen=place >= settings.people
             )
-            kept = set(list(dict.fromkeys(subject.prompts))[: settings.prompts])
-            for number, (prompt, seed) in enumerate(zip(subject.prompts, subject.seeds, strict=True)):
-                if prompt not in kept:
-                    continue
+            for number in range(shown_of(subject.prompts, settings)):
                 pictures = {}
                 for method, measured in ladder.best.items():
                     if method == "real":
                         continue
                     pictures[method] = f"{method}/{subject.identity}/{number:03d}.png"
-                    _write(new / pictures[method], _png(measured.pictures[place][number], settings.side))
+                    _write(new / pictures[method], _png(measured.pictures[place][number]))
+                prompt, seed = subject.prompts[number], subject.seeds[number]
                 scenes.append(Scene(person=subject.identity, prompt=prompt, seed=seed, pictures=pictures))
         index = GalleryIndex(strength=ladder.strengths, people=people, scenes=tuple(scenes))
         write_json(new / INDEX, index.model_dump())
@@ -156,11 +193,21 @@ def _write(path: Path, data: bytes) -> None:
     path.write_bytes(data)
 
 
-def _png(picture: Tensor, side: int) -> bytes:
-    """A picture (3, H, W) in [0, 1] as a PNG of at most ``side`` pixels a side."""
-    pixels = picture.clamp(0, 1).mul(255).round().byte().permute(1, 2, 0)  # (H, W, 3)
-    image = Image.fromarray(pixels.contiguous().numpy())
+def _smaller(picture: Tensor, side: int) -> Tensor:
+    """A picture (3, H, W) uint8 of at most ``side`` pixels a side."""
+    import numpy as np
+    import torch
+
+    image = _image(picture)
     image.thumbnail((side, side), Image.Resampling.LANCZOS)
+    return torch.from_numpy(np.array(image)).permute(2, 0, 1)
+
+
+def _image(picture: Tensor) -> Image.Image:
+    return Image.fromarray(picture.permute(1, 2, 0).contiguous().numpy())  # (H, W, 3)
+
+
+def _png(picture: Tensor) -> bytes:
     buffer = io.BytesIO()
-    image.save(buffer, "PNG", optimize=True)
+    _image(picture).save(buffer, "PNG", optimize=True)
     return buffer.getvalue()

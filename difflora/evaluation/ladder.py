@@ -15,10 +15,13 @@ from difflora.corpus.people import PeopleFolder
 from difflora.corpus.reader import Corpus
 from difflora.errors import DiffLoRAError
 from difflora.evaluation.agreement import PromptAgreement
+from difflora.evaluation.gallery import reduced
 from difflora.evaluation.likeness import Likeness
 from difflora.evaluation.measure import Measured, Scorer
 from difflora.evaluation.metrics import PictureMetrics
-from difflora.evaluation.rows import Rivals, rows_of, strengthened
+from difflora.evaluation.picture_methods import picture_methods
+from difflora.evaluation.rivals import Rivals
+from difflora.evaluation.rows import rows_of, strengthened
 from difflora.evaluation.settings import EvaluateSettings
 from difflora.evaluation.strength import choose_strengths
 from difflora.evaluation.subjects import Subject, load_subjects
@@ -32,9 +35,10 @@ class Ladder:
 
     Attributes:
         subjects: P people.
-        native: method -> its figures at strength 1; ``base`` and ``real`` have no strength.
+        native: method -> its figures at strength 1, without pictures where those of ``best`` are others; ``base``,
+            ``real`` and methods without a LoRA have no strength.
         best: the same at each method's chosen strength.
-        strengths: method -> the chosen one.
+        strengths: method -> the chosen one, of methods that give a LoRA.
         tried: what was measured on validation people: method -> strength -> figures.
         seconds: of the hypernetwork's parts, a person.
         facts: what pictures were measured with, for the report.
@@ -61,9 +65,12 @@ def climb(
     settings: EvaluateSettings,
     *,
     metrics: PictureMetrics | None = None,
+    train_seconds: float | None = None,
     progress: bool = True,
 ) -> Ladder:
-    """Draws and scores every rung.
+    """Draws and scores every rung, each set of pictures once.
+
+    Where only one strength is to be tried, nobody of the split validation is drawn.
 
     Args:
         base: the base model that the LoRAs are for.
@@ -76,50 +83,58 @@ def climb(
         agreement: scores pictures by their prompts; None for none.
         settings: how much, on whom.
         metrics: measures the finished pictures, not those that strengths are chosen by; None for none.
+        train_seconds: of a teacher's LoRA, as the corpus measured them; None where it did not.
         progress: whether to show a bar with the time left.
 
     Raises:
         BadParameter: if there are too few held-out people, or the parts do not fit together.
     """
     few = settings.prompts[: settings.validation_prompts]
-    subjects = load_subjects(people, corpus, "test", settings.people, likeness, settings, settings.prompts)
-    choosers = load_subjects(people, corpus, "validation", settings.validation_people, likeness, settings, few)
-    rows, seconds = rows_of(subjects, corpus, rivals, lae, pipeline, settings)
-    other_rows, _ = rows_of(choosers, corpus, rivals, lae, pipeline, settings)
-    drawn = len(subjects) * len(settings.prompts) * (1 + 2 * len(rows))
-    drawn += len(choosers) * len(few) * (1 + len(rows) * len(settings.strengths))
+    images = settings.images_per_prompt
+    subjects = load_subjects(people, corpus, "test", settings.people, likeness, settings, settings.prompts, images)
+    choosers: list[Subject] = []
+    if len(settings.strengths) > 1:
+        choosers = load_subjects(people, corpus, "validation", settings.validation_people, likeness, settings, few)
+    rows, seconds = rows_of(subjects, corpus, rivals, lae, pipeline, settings, train_seconds)
+    other_rows = rows_of(choosers, corpus, rivals, lae, pipeline, settings)[0] if choosers else {}
     with (
         Painter(base, corpus.layout, settings.pictures) as painter,
-        tqdm(total=drawn, desc="evaluate", unit="picture", disable=not progress, mininterval=2) as bar,
+        tqdm(
+            total=settings.pictures_drawn, desc="evaluate", unit="picture", disable=not progress, mininterval=2
+        ) as bar,
     ):
         factor = float(lae.config.alpha) / corpus.layout.rank
         scorer = Scorer(painter, likeness, agreement, factor, bar.update)
-        strengths, tried = choose_strengths(
-            scorer,
-            choosers,
-            other_rows,
-            rivals.mean,
-            scorer.measure(choosers, None),
-            settings.strengths,
-            settings.agreement_margin,
-        )
+        strengths, tried = dict.fromkeys(rows, 1.0), {}
+        if choosers:
+            bottom = scorer.measure(choosers, None) if agreement is not None else None
+            strengths, tried = choose_strengths(
+                scorer, choosers, other_rows, rivals.mean, bottom, settings.strengths, settings.agreement_margin
+            )
 
         def finished(measured: Measured, *, prompted: bool = True) -> Measured:
-            return measured if metrics is None else metrics.add(subjects, measured, prompted=prompted)
+            whole = measured if metrics is None else metrics.add(subjects, measured, prompted=prompted)
+            return replace(whole, pictures=reduced(whole.pictures, subjects[0].prompts, settings.store_pictures))
 
-        real = scorer.real(subjects, _real(people, subjects, len(settings.prompts)))
+        real = scorer.real(subjects, _real(people, subjects, len(subjects[0].prompts)))
         ends = {"base": finished(scorer.measure(subjects, None)), "real": finished(real, prompted=False)}
         native, best = {"base": ends["base"]}, {"base": ends["base"]}
         merge = painter.merge_seconds(next(iter(rows.values()))[0], factor)
-        for name, flat in rows.items():
+        drawing = picture_methods(base, people, settings)
+        for name in settings.methods:
+            if name in drawing:
+                native[name] = best[name] = finished(drawing[name].measure(subjects, scorer))
+                continue
+            flat = rows[name]
             native[name] = _with_parts(finished(scorer.measure(subjects, flat)), seconds.get(name, {}), merge)
             _changed(name, native[name], ends["base"])
-            if strengths[name] == 1.0:
+            if strengths[name] == 1.0:  # the same pictures
                 best[name] = native[name]
-                bar.update(len(subjects) * len(settings.prompts))
+                bar.total -= len(subjects) * len(subjects[0].prompts) * bool(choosers)
             else:
                 stronger = finished(scorer.measure(subjects, strengthened(flat, rivals.mean, strengths[name])))
                 best[name] = _with_parts(stronger, seconds.get(name, {}), merge)
+                native[name] = replace(native[name], pictures=native[name].pictures[:, :0].clone())
     return Ladder(
         subjects,
         native | {"real": ends["real"]},

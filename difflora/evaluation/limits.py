@@ -30,7 +30,9 @@ def limits_of(figures: Mapping[str, Any]) -> list[str]:
         f"Everything here is about {about}. Where people are rendered and models are the embedded world's, a result "
         "is a result about that world: it does not show how the method does on photographs of people or on other "
         "base models.",
-        f"{figures['people']} people and {figures['prompts']} prompts a person were measured. An interval is a 95% "
+        f"{figures['people']} people and {figures['prompts']} prompts a person"
+        + (f", {each} pictures of each," if (each := figures.get("images_per_prompt", 1)) > 1 else "")
+        + " were measured. An interval is a 95% "
         "bootstrap interval over these people: it says how far the mean might move with other people of the same "
         "kind, and nothing of other prompts, other seeds of training or another corpus. Many differences are shown; "
         "at 95%, one in twenty of those that are truly zero looks as if it were not.",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -154,9 +154,20 @@ class PictureMetrics:
             text = self._clip.embed_text(prompts).unflatten(0, (people, each))  # (P, K, D)
             scores["clip_t"] = (features * text).sum(-1).mean(1).double().numpy()
         if self._reward is not None:
-            liked = self._timed("image_reward", people * each, self._reward.reward, pictures.flatten(0, 1), prompts)
+            liked = torch.cat(
+                [
+                    self._timed("image_reward", len(part), self._reward.reward, part.float() / 255, prompts[start:end])
+                    for part, start, end in self._parts(pictures.flatten(0, 1))
+                ]
+            )  # (P * K,)
             scores["image_reward"] = liked.unflatten(0, (people, each)).mean(1).double().numpy()
         return scores
+
+    def _parts(self, pictures: Tensor) -> Iterator[tuple[Tensor, int, int]]:
+        """Batches of pictures (N, 3, H, W), and where each begins and ends."""
+        for start in range(0, len(pictures), self._settings.batch_size):
+            part = pictures[start : start + self._settings.batch_size]
+            yield part, start, start + len(part)
 
     def _to_real(self, subjects: Sequence[Subject], name: str, features: Tensor) -> Array:
         """Mean cosine of each person's pictures (P, K, D) with the person's real ones, (P,)."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal, get_args
 
@@ -9,13 +10,17 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from difflora.evaluation.figures.settings import FigureSettings
 from difflora.evaluation.metric_settings import MetricSettings
+from difflora.evaluation.protocols import read_protocol
+from difflora.evaluation.textual_inversion import TextualInversionSettings
 from difflora.inference.painter import PictureSettings
 from difflora.models.noise import Sampler
 from difflora.prompts import PERSON
 
-Method = Literal["other", "retrieval", "ridge", "mlp", "reconstruction", "generated", "teacher"]
-METHODS: tuple[Method, ...] = get_args(Method)
-"""Methods that give a LoRA, from the least to the most that they know of the person."""
+Method = Literal["other", "retrieval", "ridge", "mlp", "textual_inversion", "reconstruction", "generated", "teacher"]
+PICTURE_METHODS: tuple[Method, ...] = ("textual_inversion",)
+"""Methods that give pictures and no LoRA, so that no strength applies to them."""
+LORA_METHODS: tuple[Method, ...] = tuple(one for one in get_args(Method) if one not in PICTURE_METHODS)
+"""Methods that give a LoRA."""
 
 
 class RegressionSettings(BaseModel):
@@ -23,6 +28,7 @@ class RegressionSettings(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
+    people: int = Field(2048, ge=2, description="training people at most that they learn from, the first ones")
     components: int = Field(128, ge=1, description="principal components at most")
     hidden: tuple[int, ...] = Field((512,), min_length=1, description="hidden widths of the MLP")
     mlp_epochs: int = Field(60, ge=1, description="most epochs of the MLP; it stops early on people left out")
@@ -46,7 +52,17 @@ class EvaluateSettings(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    methods: tuple[Method, ...] = Field(METHODS, min_length=1, description="what is compared, beside base and real")
+    protocol: str | None = Field(
+        None,
+        description="name of a protocol that gives people, prompts and images_per_prompt where they are not given "
+        "here: paper (4.3)",
+    )
+    methods: tuple[Method, ...] = Field(
+        LORA_METHODS,
+        min_length=1,
+        description="what is compared, beside base and real; textual_inversion, a training of its own for each person, "
+        "only where it is named",
+    )
     people: int = Field(32, ge=2, description="people of the split test, the first ones")
     references: int = Field(1, ge=1, description="pictures of a person that methods see; their features are averaged")
     compared: int | None = Field(
@@ -54,6 +70,7 @@ class EvaluateSettings(BaseModel):
     )
     validation_people: int = Field(12, ge=1, description="people of the split validation, to choose strengths on")
     prompts: tuple[str, ...] = Field(min_length=1, description="what is drawn; {person} becomes 'a man' or 'a woman'")
+    images_per_prompt: int = Field(1, ge=1, description="pictures of each person and prompt, each of its own noise")
     validation_prompts: int = Field(3, ge=1, description="of the prompts, the first ones, to choose strengths with")
     strengths: tuple[float, ...] = Field(
         (1.0, 1.25, 1.5, 2.0), min_length=1, description="S of mean + S (V - mean) that are tried on validation people"
@@ -70,13 +87,40 @@ class EvaluateSettings(BaseModel):
     agreement_options: dict[str, Any] = {}
     metrics: MetricSettings = MetricSettings()
     regression: RegressionSettings = RegressionSettings()
+    textual_inversion: TextualInversionSettings = TextualInversionSettings()
     sheet_people: int = Field(8, ge=0, description="people in the picture grid")
     store_pictures: StoredPictures = StoredPictures()
     figures: FigureSettings = FigureSettings()
     seed: int = Field(0, ge=0, lt=2**31, description="of the pictures' noise and of sampling")
 
+    @property
+    def lora_methods(self) -> list[Method]:
+        """Those of the methods that give a LoRA, in their order."""
+        return [method for method in self.methods if method in LORA_METHODS]
+
+    @property
+    def pictures_drawn(self) -> int:
+        """Pictures of all rows at most: base once, methods at strength 1 and at another one, and what chooses that."""
+        test, loras = self.people * len(self.prompts) * self.images_per_prompt, len(self.lora_methods)
+        once = 1 + len(self.methods)
+        if len(self.strengths) == 1:
+            return test * once
+        few = min(self.validation_prompts, len(self.prompts))
+        tried = loras * len(self.strengths) + (self.agreement is not None)
+        return test * (once + loras) + self.validation_people * few * tried
+
+    @model_validator(mode="before")
+    @classmethod
+    def _of_protocol(cls, values: Any) -> Any:
+        """What a protocol says stands where nothing else is said."""
+        if not isinstance(values, Mapping) or not isinstance(values.get("protocol"), str):
+            return values
+        return {**read_protocol(values["protocol"]), **values}
+
     @model_validator(mode="after")
     def _fits(self) -> EvaluateSettings:
+        if not self.lora_methods or len(set(self.methods)) < len(self.methods):
+            raise ValueError(f"methods are {self.methods}: give each once, and one that gives a LoRA among them")
         for prompt in self.prompts:
             if PERSON not in prompt:
                 raise ValueError(f"prompts: {prompt!r} does not say where the person is; write {PERSON}")

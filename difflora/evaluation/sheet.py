@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import torch
+import torch.nn.functional as F
 
 from difflora.encoders.pictures import read_picture
 from difflora.evaluation.ladder import Ladder
+from difflora.evaluation.subjects import one_a_prompt
 from difflora.grid import as_tensor, grid
 
 _METHODS = (
@@ -18,7 +20,8 @@ _METHODS = (
 def people_sheet(ladder: Ladder, people: int) -> bytes:
     """A row a method and person, the first people in order and none chosen: PNG bytes.
 
-    The first picture of a row is the reference in the first row, and another real picture below it.
+    Each prompt whose pictures were kept is shown by its first one. The first picture of a row is the reference in the
+    first row, and another real picture below it.
 
     Args:
         ladder: what was drawn.
@@ -27,12 +30,13 @@ def people_sheet(ladder: Ladder, people: int) -> bytes:
     rows, labels = [], []
     methods = [(name, words) for name, words in _METHODS if name in ladder.best]
     for place, subject in enumerate(ladder.subjects[:people]):
-        shape = subject.pictures.shape
+        shape = ladder.best["base"].pictures.shape
+        columns = one_a_prompt(subject.prompts[: shape[1]])
         reference = as_tensor(read_picture(subject.reference), (shape[-2], shape[-1]))  # (1, 3, H, W)
-        others = subject.pictures.float() / 255  # (M, 3, H, W)
+        others = F.interpolate(subject.pictures.float() / 255, shape[-2:], mode="bilinear", antialias=True)
         for line, (name, words) in enumerate(methods):
             first = reference if line == 0 else others[min(line - 1, len(others) - 1)][None]
-            rows.append(torch.cat([first, ladder.best[name].pictures[place]]))
+            rows.append(torch.cat([first, ladder.best[name].pictures[place][columns].float() / 255]))
             strength = ladder.strengths.get(name)
             scores = ladder.best[name].scores
             labels.append(

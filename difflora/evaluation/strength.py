@@ -17,7 +17,7 @@ def choose_strengths(
     subjects: Sequence[Subject],
     rows: Mapping[str, Tensor],
     mean: Tensor,
-    base: Measured,
+    base: Measured | None,
     strengths: Sequence[float],
     margin: float,
 ) -> tuple[dict[str, float], dict[str, dict[str, dict[str, float]]]]:
@@ -30,7 +30,7 @@ def choose_strengths(
         subjects: validation people, with the prompts to choose with.
         rows: method -> (P, D).
         mean: (D,) the training people's mean.
-        base: the base model on the same people and prompts.
+        base: the base model on the same people and prompts; None where prompt agreement is not measured.
         strengths: what is tried.
         margin: see above.
 
@@ -38,7 +38,7 @@ def choose_strengths(
         Method -> strength, and method -> strength -> what was measured.
     """
     chosen, tried = {}, {}
-    least = float(base.scores["agreement"].mean()) - margin if "agreement" in base.scores else 0.0
+    least = 0.0 if base is None else float(base.scores["agreement"].mean()) - margin
     for name, flat in rows.items():
         found: dict[float, dict[str, float]] = {}
         for strength in strengths:

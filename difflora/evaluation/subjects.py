@@ -30,7 +30,7 @@ class Subject:
         references: the bytes of JPEGs, mostly one: all that a method learns of the person.
         pictures: (M, 3, H, W) uint8, pictures of the person that the references are not among.
         others: their faces: what pictures are scored against.
-        prompts: what is drawn.
+        prompts: what is drawn, one a picture; where there are several pictures of a prompt, they follow each other.
         seeds: of each picture's noise, the same for every method.
     """
 
@@ -56,6 +56,7 @@ def load_subjects(
     likeness: Likeness,
     settings: EvaluateSettings,
     prompts: Sequence[str],
+    images: int = 1,
 ) -> list[Subject]:
     """The first people of a split who have a teacher's LoRA and enough references.
 
@@ -69,6 +70,7 @@ def load_subjects(
         likeness: the recognisers.
         settings: how many are shown and compared with, and the seed of the noise.
         prompts: with ``{person}`` in them.
+        images: pictures of each prompt.
 
     Raises:
         BadParameter: if there are fewer such people.
@@ -93,8 +95,8 @@ def load_subjects(
                 [as_jpeg(one) for one in person.references[:shown]],
                 rest,
                 others,
-                [for_person(prompt, person.class_word) for prompt in prompts],
-                [noise_seed(settings.seed, identity, prompt) for prompt in prompts],
+                [for_person(prompt, person.class_word) for prompt in prompts for _ in range(images)],
+                [_seed(settings.seed, identity, prompt, number) for prompt in prompts for number in range(images)],
             )
         )
     if len(found) < count:
@@ -104,6 +106,16 @@ def load_subjects(
             "for fewer"
         )
     return found
+
+
+def one_a_prompt(prompts: Sequence[str]) -> list[int]:
+    """Places of the first picture of each different prompt."""
+    return [prompts.index(prompt) for prompt in dict.fromkeys(prompts)]
+
+
+def _seed(seed: int, identity: str, prompt: str, number: int) -> int:
+    """Of a picture's noise; the first picture of a prompt has the same one however many follow."""
+    return noise_seed(seed, identity, prompt, *([str(number)] if number else []))
 
 
 def as_jpeg(image: Tensor) -> bytes:

@@ -8,6 +8,7 @@ from typing import Any
 from rich.table import Table
 
 from difflora.evaluation.intervals import in_words
+from difflora.evaluation.tables import with_missing
 
 _COLUMNS = {
     "face_sim": "face sim",
@@ -24,7 +25,7 @@ _QUALITY = {
     "fid": "FID",
     "kid": "KID",
 }
-_SECONDS = ("encode", "sample", "decode", "merge", "images", "sum")
+_SECONDS = ("train", "encode", "sample", "decode", "merge", "images", "sum")
 
 
 def ladder_table(figures: Mapping[str, Any]) -> Table:
@@ -41,7 +42,10 @@ def ladder_table(figures: Mapping[str, Any]) -> Table:
     table.add_column("S", justify="right")
     for key in shown:
         table.add_column(_COLUMNS[key], justify="right")
-    for name, row in best.items():
+    for name, row in with_missing(figures).items():
+        if row is None:
+            table.add_row(name, "not yet", *[""] * (1 + len(shown)))
+            continue
         strength = figures["strength"].get(name)
         cells = [_cell(row.get(key)) for key in shown]
         table.add_row(name, _cell(native[name].get("face_sim")), f"{strength:g}" if strength else "", *cells)
@@ -92,7 +96,8 @@ def summary_lines(figures: Mapping[str, Any]) -> list[str]:
         lines.append(
             f"fraction of the teacher's gain by {key}: {_cell(best)} at best strengths, {_cell(native)} at strength 1"
         )
-    for other in ("retrieval", "ridge", "mlp", "teacher"):
+    lines += [f"by {key}: {one['says']}" for key, one in (figures.get("losses") or {}).items() if one["says"]]
+    for other in ("retrieval", "ridge", "mlp", "textual_inversion", "teacher"):
         if f"generated_minus_{other}" not in figures["paired"]:
             continue
         lines.append(f"generated minus {other}: {_cell(figures['paired'][f'generated_minus_{other}']['face_sim'])}")

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 METRICS = {
@@ -22,8 +22,9 @@ METRICS = {
 """Known metrics in their order: name, and what it is. Others come after them under their own names."""
 
 _KNOWN = (
-    *("people", "prompts", "methods", "methods_native", "strength", "strength_tried"),
-    *("fraction", "fraction_native", "paired", "paired_native", "seconds", "setting"),
+    *("people", "prompts", "images_per_prompt", "methods", "methods_native", "not_yet", "strength", "strength_tried"),
+    *("fraction", "fraction_native", "paired", "paired_native", "losses", "losses_native"),
+    *("seconds", "setting"),
 )
 _SECONDS, _DEEPER = "seconds", ", "
 
@@ -51,26 +52,50 @@ def tables_of(figures: Mapping[str, Any]) -> list[Table]:
     Args:
         figures: what ``summarise`` gives, with whatever was added to it.
     """
-    best, strength = figures["methods"], figures.get("strength") or {}
+    best, strength = with_missing(figures), figures.get("strength") or {}
     shown = metrics_in(best)
     notes = tuple(f"{METRICS[key][0]}: {METRICS[key][1]}." for key in shown if key in METRICS)
     first = grid_table("Methods, each at the strength chosen for it on other people", best, shown, notes)
     if strength:
-        marks = [f"{strength[name]:g}" if name in strength else "" for name in best]
-        rows = tuple((row[0], mark, *row[1:]) for row, mark in zip(first.rows, marks, strict=True))
-        first = Table(first.title, (first.columns[0], "S", *first.columns[1:]), rows, first.notes)
+        first = with_strengths(first, list(best), strength)
     native = figures.get("methods_native") or {}
     tables = [
         first,
         grid_table("Methods at strength 1", native, metrics_in(native)),
         _fractions(figures),
+        _losses("Likeness that each rung loses, at the chosen strengths", figures.get("losses") or {}),
+        _losses("Likeness that each rung loses, at strength 1", figures.get("losses_native") or {}),
         _paired("Paired differences over people, at the chosen strengths", figures.get("paired") or {}),
         _paired("Paired differences over people, at strength 1", figures.get("paired_native") or {}),
-        _seconds(figures),
+        seconds_table(figures),
         _tried(figures.get("strength_tried") or {}),
         _rest({key: value for key, value in figures.items() if key not in _KNOWN}),
     ]
     return [table for table in tables if table.rows]
+
+
+def with_missing(figures: Mapping[str, Any]) -> dict[str, Any]:
+    """Method -> its figures at the chosen strength; None for those that are not measured yet, before ``real``.
+
+    Args:
+        figures: of ``reports/evaluation.json``.
+    """
+    rows = dict(figures["methods"])
+    real = {"real": rows.pop("real")} if "real" in rows else {}
+    return {**rows, **{name: None for name in figures.get("not_yet") or () if name not in rows}, **real}
+
+
+def with_strengths(table: Table, methods: Sequence[str], strength: Mapping[str, float | None]) -> Table:
+    """A table of methods with a column of their strengths after their names.
+
+    Args:
+        table: a row a method.
+        methods: of the rows.
+        strength: method -> the chosen one; None, or no key, where it has none.
+    """
+    marks = ["" if (value := strength.get(name)) is None else f"{value:g}" for name in methods]
+    rows = tuple((row[0], mark, *row[1:]) for row, mark in zip(table.rows, marks, strict=True))
+    return replace(table, columns=(table.columns[0], "S", *table.columns[1:]), rows=rows)
 
 
 def ablation_tables(figures: Mapping[str, Any]) -> list[Table]:
@@ -190,8 +215,20 @@ def _paired(title: str, pairs: Mapping[str, Any]) -> Table:
     return grid_table(title, named, metrics_in(named))
 
 
-def _seconds(figures: Mapping[str, Any]) -> Table:
-    """Those of each method, and those of the hypernetwork's own parts."""
+def _losses(title: str, losses: Mapping[str, Any]) -> Table:
+    """A row a step from the real person down, a column a recogniser, and in words which step loses most."""
+    steps = list(dict.fromkeys(step for one in losses.values() for step in one["steps"]))
+    rows = {step: {name: one["steps"].get(step) for name, one in losses.items()} for step in steps}
+    notes = tuple(f"{label(name).rstrip(' ↑')}: {one['says']}" for name, one in losses.items() if one["says"])
+    return grid_table(title, rows, losses, notes)
+
+
+def seconds_table(figures: Mapping[str, Any]) -> Table:
+    """Those of each method, and those of the hypernetwork's own parts.
+
+    Args:
+        figures: of ``reports/evaluation.json``.
+    """
     rows: dict[str, Any] = {}
     for name, row in figures["methods"].items():
         own = row.get(_SECONDS) if isinstance(row, Mapping) else None

@@ -18,9 +18,10 @@ from difflora.evaluation.metrics import PictureMetrics
 from difflora.evaluation.page import write_page
 from difflora.evaluation.ranking import rank
 from difflora.evaluation.report import by_person, summarise
-from difflora.evaluation.rows import Rivals
+from difflora.evaluation.rivals import Rivals
 from difflora.evaluation.sheet import people_sheet
 from difflora.files import write_atomic, write_json
+from difflora.folders import read_json
 from difflora.models import DiffLoRAPipeline, LoraAutoencoder, make_scheduler
 from difflora.models.portable import load_model
 from difflora.stages.lineage import commit_of, input_hashes
@@ -31,6 +32,7 @@ from difflora.stages.workspace import Workspace
 from difflora.training import ConditionFeatures
 from difflora.training.rows import LoraRows
 
+_LOGGED = ("methods", "fraction", "paired", "losses", "strength")
 _LEFT = ("evaluation.json", "evaluation_people.json", "people.png", "evaluation.html", "evaluation.md")
 
 
@@ -52,7 +54,7 @@ def run(workspace: Workspace, tracker: Tracker = SILENT) -> None:
     if count := workspace.params.evaluate.sheet_people:
         write_atomic(workspace.report("people.png"), people_sheet(ladder, count))
     write_page(workspace.report("evaluation.json").parent, kept.extremes)
-    tracker.metrics({name: figures[name] for name in ("methods", "fraction", "paired", "strength") if figures[name]})
+    tracker.metrics({name: figures[name] for name in _LOGGED if figures[name]})
     tracker.artifact(*(workspace.report(name) for name in _LEFT))
 
 
@@ -107,6 +109,7 @@ def measure(workspace: Workspace, model: Path | None = None) -> tuple[Ladder, di
         load_agreement(chosen.agreement, chosen.agreement_options) if chosen.agreement else None,
         chosen,
         metrics=PictureMetrics(chosen.metrics, people, params.models.device),
+        train_seconds=_train_seconds(workspace),
     )
     figures = summarise(ladder, chosen)
     figures["setting"] = {
@@ -118,6 +121,13 @@ def measure(workspace: Workspace, model: Path | None = None) -> tuple[Ladder, di
         "machine": f"{platform.machine()}, {torch.get_num_threads()} threads, torch {torch.__version__}",
     }
     return ladder, figures
+
+
+def _train_seconds(workspace: Workspace) -> float | None:
+    """Of a LoRA, as the step ``corpus`` measured it; None where it did not."""
+    place = workspace.report("corpus.json")
+    found = read_json(place).get("train_seconds") if place.exists() else None
+    return float(found["each"]) if isinstance(found, dict) else None
 
 
 def lineage(workspace: Workspace) -> dict[str, Any]:

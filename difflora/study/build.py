@@ -130,7 +130,7 @@ def _scenes(gallery: Gallery, people: int | None, prompts: int | None) -> list[S
         )
     found = []
     for person in there[:people]:
-        own = gallery.scenes_of(person)
+        own = gallery.scenes_of(person, one_a_prompt=True)
         if len(own) < (prompts or 1):
             raise BadParameter(
                 f"{gallery.folder}: has {len(own)} pictures of {person} by a method, {prompts or 1} are wanted; ask "

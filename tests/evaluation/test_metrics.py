@@ -71,7 +71,7 @@ def subjects(make_subject: Callable[..., Subject], renders: Callable[[int, int],
 @pytest.fixture(scope="module")
 def measured(renders: Callable[[int, int], Tensor]) -> Measured:
     """Two true pictures of each person."""
-    pictures = torch.stack([renders(number, 5)[:2] for number in range(2)]).float() / 255
+    pictures = torch.stack([renders(number, 5)[:2] for number in range(2)])
     return Measured({"face_sim": np.array([0.5, 0.6])}, pictures)
 
 
@@ -102,7 +102,7 @@ def test_every_score_is_the_mean_over_a_persons_pictures(
 def test_a_persons_own_pictures_are_nearer_than_anothers(
     opened: PictureMetrics, subjects: list[Subject], measured: Measured
 ) -> None:
-    same = replace(measured, pictures=torch.stack([one.pictures[:1] for one in subjects]).float() / 255)
+    same = replace(measured, pictures=torch.stack([one.pictures[:1] for one in subjects]))
     alone = [replace(one, pictures=one.pictures[:1], identity=f"{one.identity}-alone") for one in subjects]
     own = opened.add(alone, same, prompted=False).scores
     assert own["dino"] == pytest.approx([1, 1], abs=1e-5)
@@ -121,10 +121,10 @@ def test_real_pictures_have_no_prompt_and_one_picture_no_diversity(
 def test_training_peoples_pictures_have_no_distance_from_themselves(
     people: PeopleFolder, make_subject: Callable[..., Subject], opened: PictureMetrics
 ) -> None:
-    own = torch.stack([people.person(name).references for name in people.ids]).float() / 255  # (3, 4, 3, 64, 64)
+    own = torch.stack([people.person(name).references for name in people.ids])  # (3, 4, 3, 64, 64)
     trained = [make_subject(name, torch.eye(2)[0]) for name in people.ids]
     same = opened.add(trained, Measured({}, own), prompted=False).sets["fid"].value
-    dark = opened.add(trained, Measured({}, 0.3 * own), prompted=False).sets["fid"].value
+    dark = opened.add(trained, Measured({}, (0.3 * own).byte()), prompted=False).sets["fid"].value
     assert same == pytest.approx(0, abs=1e-4)
     assert dark > 0.05
 
@@ -135,7 +135,7 @@ def test_the_prompt_that_describes_a_picture_scores_higher(opened: PictureMetric
 
     pool = fresh_pool(8, 1, 77)
     prompts = caption(pool.people, pool.scenes, torch.Generator().manual_seed(0))
-    shown = Measured({}, pool.images.float()[None] / 255)
+    shown = Measured({}, pool.images[None])
     own = replace(make_subject("own", torch.eye(2)[0]), prompts=prompts)
     mixed = replace(own, prompts=prompts[1:] + prompts[:1])
     right, wrong = (opened.add([one], shown).scores["clip_t"][0] for one in (own, mixed))
@@ -145,10 +145,10 @@ def test_the_prompt_that_describes_a_picture_scores_higher(opened: PictureMetric
 def test_rewards_are_of_each_picture_and_its_own_prompt(
     people: PeopleFolder, subjects: list[Subject], measured: Measured
 ) -> None:
-    metrics = PictureMetrics(MetricSettings(reward="likes:Brightness"), people)
+    metrics = PictureMetrics(MetricSettings(reward="likes:Brightness", batch_size=3), people)
     found = metrics.add(subjects, measured).scores["image_reward"]
     lengths = np.mean([len(prompt) for prompt in PROMPTS])
-    expected = measured.pictures.mean((1, 2, 3, 4)).numpy() + 0.001 * lengths
+    expected = (measured.pictures.float() / 255).mean((1, 2, 3, 4)).numpy() + 0.001 * lengths
     assert found == pytest.approx(expected, abs=1e-5)
     facts = metrics.facts()["metrics"]
     assert facts["encoders"] == {"image_reward": "likes:Brightness"}

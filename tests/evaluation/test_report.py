@@ -16,6 +16,7 @@ from difflora.evaluation.settings import EvaluateSettings
 from difflora.evaluation.sheet import people_sheet
 from difflora.evaluation.subjects import Subject
 from difflora.evaluation.table import further_tables, ladder_table, summary_lines
+from difflora.evaluation.tables import tables_of
 
 LEVELS = {
     "base": 0.0,
@@ -23,6 +24,7 @@ LEVELS = {
     "retrieval": 0.3,
     "ridge": 0.32,
     "mlp": 0.35,
+    "textual_inversion": 0.38,
     "reconstruction": 0.42,
     "generated": 0.45,
     "teacher": 0.5,
@@ -45,12 +47,13 @@ def ladder(make_subject: Callable[..., Subject]) -> Ladder:
         draws = np.linspace(-0.1, 0.1, 41)
         sets = {"fid": SetFigure(1 - level, 1 - level + draws), "kid": SetFigure(0.2, 0.3 + draws)}
         parts = {} if real else {"merge": 0.25, "images": 0.5}
-        return Measured(scores, torch.rand(12, 2, 3, 16, 16), sets, parts)
+        return Measured(scores, torch.randint(256, (12, 2, 3, 16, 16), dtype=torch.uint8), sets, parts)
 
     native = {name: measured(level, name == "real") for name, level in LEVELS.items()}
     best = {name: measured(1.1 * level, name == "real") for name, level in LEVELS.items()}
+    best["textual_inversion"] = native["textual_inversion"]
     subjects = [make_subject(f"p{number}", torch.eye(2)[0]) for number in range(12)]
-    strengths = {name: 1.25 for name in LEVELS if name not in ("base", "real")}
+    strengths = {name: 1.25 for name in LEVELS if name not in ("base", "real", "textual_inversion")}
     return Ladder(subjects, native, best, strengths, {}, {"sample": 0.1, "decode": 0.2}, FACTS)
 
 
@@ -78,6 +81,25 @@ def test_every_figure_is_where_it_is_looked_for(ladder: Ladder) -> None:
     assert figures["paired"]["generated_minus_teacher"]["face_sim"]["high"] < 0
 
 
+def test_a_method_without_a_lora_has_no_strength(ladder: Ladder) -> None:
+    figures = json.loads(json.dumps(summarise(ladder, SETTINGS)))
+    assert figures["methods"]["textual_inversion"] == figures["methods_native"]["textual_inversion"]
+    assert figures["strength"]["textual_inversion"] is None
+    assert figures["strength"]["generated"] == 1.25
+    assert set(figures["strength"]) == set(LEVELS) - {"base", "real"}
+    assert "face_sim" in figures["paired"]["generated_minus_textual_inversion"]
+
+
+def test_rows_that_nobody_draws_are_named_and_have_no_numbers(ladder: Ladder) -> None:
+    figures = summarise(ladder, SETTINGS)
+    assert figures["not_yet"] == ["instantid", "photomaker"]
+    assert not {"instantid", "photomaker"} & {*figures["methods"], *figures["methods_native"]}
+    first = tables_of(figures)[0]
+    assert [row[0] for row in first.rows][-3:] == ["instantid", "photomaker", "real"]
+    assert first.rows[-2][1:3] == ("", "not yet")
+    assert ("textual inversion", "") in [row[:2] for row in first.rows]
+
+
 def test_set_figures_have_intervals_and_paired_differences(ladder: Ladder) -> None:
     figures = json.loads(json.dumps(summarise(ladder, SETTINGS), allow_nan=False))
     row = figures["methods_native"]["generated"]
@@ -102,13 +124,30 @@ def test_figures_a_person_can_be_compared_again(ladder: Ladder) -> None:
     assert figures["best"]["teacher"]["face_sim"] == np.round(ladder.best["teacher"].scores["face_sim"], 4).tolist()
 
 
+def test_the_report_says_which_rung_loses_most(ladder: Ladder) -> None:
+    figures = json.loads(json.dumps(summarise(ladder, SETTINGS)))
+    table = next(
+        one for one in tables_of(figures) if one.title.startswith("Likeness that each rung loses, at the chosen")
+    )
+    assert table.columns == ("", "Face Sim ↑", "Independent ↑")
+    assert [row[0] for row in table.rows][:2] == ["real to teacher", "teacher to reconstruction"]
+    assert figures["losses"]["face_sim"]["says"] in table.notes[0]
+    step, pair = figures["losses"]["face_sim"]["steps"], figures["paired"]
+    assert step["teacher_to_reconstruction"] == pair["teacher_minus_reconstruction"]["face_sim"]
+    assert step["other_to_base"] == pair["other_minus_base"]["face_sim"]
+    assert step["reconstruction_to_generated"]["mean"] == -pair["generated_minus_reconstruction"]["face_sim"]["mean"]
+
+
 def test_the_table_has_a_row_a_method(ladder: Ladder) -> None:
     figures = summarise(ladder, SETTINGS)
     console = Console(width=200, record=True, file=open("/dev/null", "w"))  # noqa: SIM115 - closed with the process
     console.print(ladder_table(figures))
     text = console.export_text()
-    assert all(name in text for name in LEVELS)
+    assert all(name in text for name in (*LEVELS, "instantid", "not yet"))
     assert any("fraction" in line for line in summary_lines(figures))
+    assert any(
+        "by face_sim: Most likeness is lost from the person's own DreamBooth" in x for x in summary_lines(figures)
+    )
     assert "not measured: image_reward, evaluate.metrics.reward is null" in summary_lines(figures)
 
 

@@ -31,6 +31,9 @@ def _report(root: Path, name: str) -> dict[str, Any]:
 def test_every_step_leaves_its_figures(chain: Path) -> None:
     assert _report(chain, "identities.json")["people"] == 12
     assert _report(chain, "corpus.json")["rows"] == 12
+    trained = _report(chain, "corpus.json")["train_seconds"]
+    assert trained["loras"] == 12
+    assert trained["each"] > 0
     assert _report(chain, "lae.json")["compression_ratio"] > 1
     assert _report(chain, "dit.json")["parameters"] > 0
     figures = _report(chain, "evaluation.json")
@@ -43,6 +46,11 @@ def test_every_step_leaves_its_figures(chain: Path) -> None:
     assert set(figures["methods"]["generated"]["seconds"]) == {
         *("encode", "sample", "decode", "merge", "images", "sum")
     }
+    assert list(figures["methods"]["teacher"]["seconds"]) == ["train", "merge", "images", "sum"]
+    assert figures["methods"]["teacher"]["seconds"]["train"] == trained["each"]
+    assert list(figures["methods"]["reconstruction"]["seconds"])[:2] == ["train", "decode"]
+    assert set(figures["methods"]["textual_inversion"]["seconds"]) == {"train", "images", "sum"}
+    assert figures["methods"]["textual_inversion"] == figures["methods_native"]["textual_inversion"]
     assert set(figures["methods"]["base"]["seconds"]) == {"images", "sum"}
     assert "fid" in figures["paired"]["generated_minus_base"]
     assert figures["fid_reference"]["name"] == "real pictures of the training people"
@@ -65,7 +73,7 @@ def test_the_evaluation_leaves_a_page_and_pictures_for_a_study(chain: Path, tmp_
     assert len(page.all("img")) == 2 * (1 + 3 * 2)
     gallery = Gallery.open(chain / "reports" / "pictures")
     assert list(gallery.index.people) == people["people"]
-    assert len(gallery.index.scenes) == 2 * 2
+    assert len(gallery.index.scenes) == 2 * 2 * 2
     assert set(gallery.index.scenes[0].pictures) == set(figures["methods"]) - {"real"}
     drawn = {sha256_file(gallery.path(name)) for name in gallery.index.scenes[0].pictures.values()}
     assert len(drawn) > 2, "methods draw different pictures"
@@ -117,6 +125,7 @@ def test_more_people_leave_what_is_there_untouched(chain: Path, tmp_path: Path) 
     assert len(after) == len(before) + 2
     assert all(after[name] == data for name, data in before.items())
     assert (root / "data" / "corpus" / "index.jsonl").read_text().startswith(index)
+    assert _report(root, "corpus.json")["train_seconds"]["loras"] == 14
 
 
 def test_a_step_is_the_same_when_it_is_done_again(chain: Path, tmp_path: Path) -> None:

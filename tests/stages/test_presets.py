@@ -82,7 +82,10 @@ def test_the_papers_numbers() -> None:
     assert not lae.model.linear_path
     assert not dit.model.linear_skip
     assert not dit.effect.enabled
-    assert (params.evaluate.people, len(set(params.evaluate.prompts))) == (50, 30)
+    for name in ("paper", "sdxl"):  # 4.3
+        chosen = load_params(preset_path(name)).evaluate
+        assert (chosen.people, len(set(chosen.prompts)), chosen.images_per_prompt) == (50, 30, 4)
+        assert "textual_inversion" in chosen.methods
     assert params.evaluate.num_inference_steps == params.register_.num_inference_steps == 100
 
 
