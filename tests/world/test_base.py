@@ -9,7 +9,6 @@ from diffusers import StableDiffusionXLPipeline
 
 from difflora.errors import BadFile
 from difflora.files import load_safetensors
-from difflora.world.bars import Bar
 from difflora.world.base import (
     BaseSettings,
     build_scheduler,
@@ -174,17 +173,5 @@ def test_a_missing_vae_or_base_is_named(tmp_path: Path) -> None:
         load_base(tmp_path)
 
 
-@pytest.fixture(scope="module")
-def bars() -> list[Bar]:
-    return verify_base(ASSETS, seed=77, count=32)
-
-
-def test_bars_at_reduced_size(bars: list[Bar]) -> None:
-    assert [bar for bar in bars if not bar.passed and "mean of the attributes" not in bar.name] == []
-
-
-@pytest.mark.xfail(
-    strict=True, reason="expressions are followed in half of the pictures, the rest in all: 0.88 of 0.90"
-)
-def test_prompts_are_followed(bars: list[Bar]) -> None:
-    assert [bar for bar in bars if not bar.passed] == []
+def test_bars_at_reduced_size() -> None:
+    assert [bar for bar in verify_base(ASSETS, seed=77, count=32) if not bar.passed] == []
