@@ -140,7 +140,7 @@ def min_snr_weights(scheduler: DDPMScheduler, timesteps: Tensor, gamma: float) -
         (n,) float32: min(SNR, gamma) / SNR, for velocities one more. Where no signal is left (zero terminal SNR) the
         ratio is 1, its limit.
     """
-    weights = (gamma / compute_snr(scheduler, timesteps)).clamp(max=1.0)
+    weights: Tensor = (gamma / compute_snr(scheduler, timesteps)).clamp(max=1.0)
     return weights + 1 if scheduler.config.prediction_type == "v_prediction" else weights
 
 
@@ -171,7 +171,7 @@ def denoising_losses(
     if settings.snr_gamma is not None:
         weights = min_snr_weights(base.scheduler, drawn.timesteps[:size], settings.snr_gamma)  # (b,)
         own = own * weights[:, None, None, None]
-    losses = own.reshape(people, -1).mean(1)  # (P,)
+    losses: Tensor = own.reshape(people, -1).mean(1)  # (P,)
     if data.prior is not None and prior is not None:
         losses = losses + prior.weight * errors[:, size:].reshape(people, -1).mean(1)
     return losses
