@@ -152,7 +152,7 @@ def reduced(pictures: Tensor, prompts: Sequence[str], settings: StoredPictures) 
     if max(some.shape[-2:]) <= settings.side:
         return some.clone()
     small = torch.stack([_smaller(one, settings.side) for one in some.flatten(0, 1)])
-    return small.unflatten(0, some.shape[:2])
+    return small.view(*some.shape[:3], *small.shape[2:])
 
 
 def keep_pictures(folder: Path, ladder: Ladder, settings: StoredPictures, chosen: Collection[str] = ()) -> None:

@@ -105,7 +105,8 @@ def climb(
     ):
         factor = float(lae.config.alpha) / corpus.layout.rank
         scorer = Scorer(painter, likeness, agreement, factor, bar.update)
-        strengths, tried = dict.fromkeys(rows, 1.0), {}
+        strengths: dict[str, float] = dict.fromkeys(rows, 1.0)
+        tried: dict[str, dict[str, dict[str, float]]] = {}
         if choosers:
             bottom = scorer.measure(choosers, None) if agreement is not None else None
             strengths, tried = choose_strengths(

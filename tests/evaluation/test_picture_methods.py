@@ -35,7 +35,7 @@ class _People:
 
     def person(self, identity: str) -> Person:
         images = torch.full((3, 3, 64, 64), 40 * (1 + int(identity[1:]))).byte()
-        return Person(identity, "man", images, ["a photo of a man"] * 3, images[:0], [])
+        return Person(identity, "man", images, ["a photo of a man"] * 3, images[:0], [], torch.zeros(3, 4))
 
 
 class _Faces:

@@ -33,7 +33,7 @@ class Rows:
 
     def take(self, places: Sequence[int] | Tensor) -> Tensor:
         self.most = max(self.most, len(places))
-        return self.flat[list(places)]
+        return self.flat[torch.as_tensor(places)]
 
 
 @pytest.fixture(scope="module")

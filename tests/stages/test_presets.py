@@ -82,9 +82,9 @@ def test_the_papers_numbers() -> None:
     assert not lae.model.linear_path
     assert not dit.model.linear_skip
     assert not dit.effect.enabled
-    for name in ("paper", "sdxl"):  # 4.3
+    for name, images in (("paper", 4), ("sdxl", 1)):  # 4.3
         chosen = load_params(preset_path(name)).evaluate
-        assert (chosen.people, len(set(chosen.prompts)), chosen.images_per_prompt) == (50, 30, 4)
+        assert (chosen.people, len(set(chosen.prompts)), chosen.images_per_prompt) == (50, 30, images)
         assert "textual_inversion" in chosen.methods
     assert params.evaluate.num_inference_steps == params.register_.num_inference_steps == 100
 
