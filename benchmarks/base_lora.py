@@ -103,6 +103,7 @@ def train_lora(
             unet, pipeline.scheduler, latents[rows], embeddings, generator, weight[rows], mode_scale=mode_scale
         )
         loss.backward()
+        torch.nn.utils.clip_grad_norm_(weights, 1.0)
         optimizer.step()
         optimizer.zero_grad()
         schedule.step()
@@ -130,6 +131,7 @@ def main(
     face_weight: Annotated[float, typer.Option(help="How much more an error in the face's box counts.")] = 8.0,
     mode_scale: Annotated[float, typer.Option(help="How much oftener middle timesteps are drawn.")] = 0.8,
     rank: Annotated[int, typer.Option(help="Of the LoRA.")] = 4,
+    guidance: Annotated[float, typer.Option(help="Of the pictures: more follows prompts, and likens less.")] = 1.5,
     seed: Annotated[int, typer.Option(help="Of people, prompts and noise.")] = 1234,
     assets: Annotated[Path, typer.Option(help="Folder of the world's models.")] = ASSETS,
     out: Annotated[Path, typer.Option(help="Writes OUT.json and OUT.png.")] = Path("outputs/base_lora"),
@@ -138,7 +140,7 @@ def main(
     pipeline = load_base(assets)
     rows, labels, figures = [], [], []
     for number, task in enumerate(make_tasks(people, images, prompts, seed)):
-        base = generate(pipeline, task.prompts, seed)
+        base = generate(pipeline, task.prompts, seed, guidance_scale=guidance)
         started = time.monotonic()
         train_lora(
             pipeline,
@@ -151,7 +153,7 @@ def main(
             seed=seed,
         )
         seconds = time.monotonic() - started
-        own = generate(pipeline, task.prompts, seed)
+        own = generate(pipeline, task.prompts, seed, guidance_scale=guidance)
         pipeline.unet.delete_adapters("person")
         if F.l1_loss(own, base) < 1e-3:
             raise DiffLoRAError(f"person {number}: the LoRA changes nothing; are its targets {TARGETS} in this UNet?")
@@ -171,7 +173,7 @@ def main(
             labels += [f"person {number}: two renders, then the base", f"person {number}: two renders, then the LoRA"]
     mean = {k: sum(f[k] for f in figures) / people for k in figures[0]}
     settings = {"people": people, "images": images, "prompts": prompts, "steps": steps, "lr": lr, "rank": rank}
-    settings |= {"face_weight": face_weight, "mode_scale": mode_scale, "seed": seed}
+    settings |= {"face_weight": face_weight, "mode_scale": mode_scale, "guidance": guidance, "seed": seed}
     write_json(out.with_suffix(".json"), {"settings": settings, "mean": mean, "people": figures})
     write_atomic(out.with_suffix(".png"), grid(rows, labels))
     typer.echo(json.dumps({k: round(v, 3) for k, v in mean.items()} | {"gain": round(mean["lora"] - mean["base"], 3)}))

@@ -15,6 +15,7 @@ from difflora.corpus.base import FrozenBase
 from difflora.corpus.latents import Encoded
 from difflora.corpus.settings import DreamBoothSettings
 from difflora.errors import BadParameter
+from difflora.timesteps import spread_timesteps
 
 
 @dataclass(frozen=True)
@@ -115,17 +116,6 @@ def _place_weights(covered: Tensor, face_weight: float) -> Tensor:
     """From (N, h, w) shares to (N, 1, h, w) weights: 1, more in the face, brought to a mean of 1 a picture."""
     weight = 1 + face_weight * covered
     return (weight / weight.mean((1, 2), keepdim=True))[:, None]
-
-
-def spread_timesteps(count: int, steps: int, generator: torch.Generator, mode_scale: float = 0.0) -> Tensor:
-    """One random timestep in each of ``count`` parts of the schedule that are equally likely, (count,) int64.
-
-    ``mode_scale`` is s of the mode sampling of arXiv 2403.03206, section 3.1: 0 draws evenly, 0.8 draws the middle 3.3
-    times as often as the ends.
-    """
-    places = (torch.arange(count) + torch.rand(count, generator=generator)) / count
-    places = places - mode_scale * ((torch.pi / 2 * places).sin().square() - places)
-    return (places * steps).long().clamp(0, steps - 1)
 
 
 def min_snr_weights(scheduler: DDPMScheduler, timesteps: Tensor, gamma: float) -> Tensor:

@@ -12,6 +12,7 @@ from torch import Tensor
 from difflora.corpus.base import FrozenBase
 from difflora.corpus.framing import frame, whole_time_ids
 from difflora.corpus.settings import DreamBoothSettings
+from difflora.cover import box_cover
 from difflora.errors import BadParameter
 
 _BATCH, _PIXELS = 64, 2**22
@@ -86,28 +87,6 @@ def encode_person(
     latents, size = encode_images(base, framed), (framed.shape[2], framed.shape[3])
     covered = box_cover(faces, size, (latents.shape[2], latents.shape[3])).to(latents.device)
     return Encoded(identity, latents, prompt, pooled, size, covered, told.to(base.device))
-
-
-def box_cover(boxes: Tensor, size: tuple[int, int], places: tuple[int, int]) -> Tensor:
-    """How much of each place of a grid a box covers.
-
-    Args:
-        boxes: (N, 4) x1, y1, x2, y2 in pixels.
-        size: height and width of the picture.
-        places: rows and columns h, w of the grid.
-
-    Returns:
-        (N, h, w) float32, 0 to 1.
-    """
-    spans = []
-    for low, high, whole, count in ((1, 3, size[0], places[0]), (0, 2, size[1], places[1])):
-        side = whole / count
-        edges = (
-            boxes[:, (low, high), None].float() - torch.arange(count) * side
-        )  # (N, 2, count) from each place's start
-        reach = edges.clamp(0, side) / side
-        spans.append(reach[:, 1] - reach[:, 0])  # (N, count)
-    return spans[0][:, :, None] * spans[1][:, None, :]
 
 
 @torch.no_grad()

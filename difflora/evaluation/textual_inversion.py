@@ -16,10 +16,11 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 from difflora.corpus.base import FrozenBase
-from difflora.corpus.draws import spread_timesteps, squared_errors
+from difflora.corpus.draws import squared_errors
 from difflora.corpus.latents import encode_images
 from difflora.corpus.people import Person
 from difflora.errors import BadParameter, DiffLoRAError
+from difflora.timesteps import spread_timesteps
 
 _TEMPLATES = ("a photo of {}", "a close-up photo of {}", "a portrait of {}", "a good photo of {}", "a picture of {}")
 

@@ -13,9 +13,9 @@ from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
-from difflora.corpus.draws import spread_timesteps
-from difflora.corpus.latents import box_cover
+from difflora.cover import box_cover
 from difflora.folders import whole_folder
+from difflora.timesteps import spread_timesteps
 from difflora.world.base_data import BaseData, cached_data
 from difflora.world.loop import TrainReport, train
 from difflora.world.render import SIZE

@@ -8,9 +8,10 @@ import torch
 from diffusers import FlowMatchEulerDiscreteScheduler
 
 from difflora.corpus.base import FrozenBase
-from difflora.corpus.latents import box_cover, encode_person
+from difflora.corpus.latents import encode_person
 from difflora.corpus.people import no_boxes
 from difflora.corpus.settings import DreamBoothSettings
+from difflora.cover import box_cover
 from difflora.errors import BadFile, BadParameter
 from difflora.world.identities import RenderedPeople
 
