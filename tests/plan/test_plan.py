@@ -92,7 +92,7 @@ def test_people_gpus_and_assumptions_change_what_they_should() -> None:
 def test_drivers_are_what_the_hours_do() -> None:
     made = plan("embedded")
     slopes = {driver.name: driver.elasticity for driver in made.drivers}
-    doubled = make_plan(tiny(corpus__dreambooth__steps=60), root=ROOT)
+    doubled = make_plan(tiny(corpus__dreambooth__steps=80), root=ROOT)
     assert doubled.hours / made.hours - 1 == pytest.approx(slopes["lora_steps"], abs=0.02)
     assert slopes["utilisation"] == pytest.approx(-1, abs=0.05)
     assert "candidates" not in slopes  # rendered pictures cost no passes
