@@ -7,7 +7,6 @@ import ctypes
 import gc
 import io
 import os
-import platform
 import re
 import resource
 import statistics
@@ -19,6 +18,7 @@ from pathlib import Path
 import torch
 
 from difflora.files import write_atomic
+from difflora.machine import processor
 
 _GIB = 2**30
 
@@ -126,10 +126,7 @@ def machine(device: torch.device) -> str:
     """Device, threads where it is a CPU, and torch's version."""
     if device.type == "cuda":
         return f"{torch.cuda.get_device_name(device)}; torch {torch.__version__}"
-    info = Path("/proc/cpuinfo")
-    found = re.search(r"model name\s*: (.+)", info.read_text()) if info.exists() else None
-    name = found[1].strip() if found else platform.processor() or platform.machine()
-    return f"{name}, {torch.get_num_threads()} threads; torch {torch.__version__}"
+    return f"{processor()}, {torch.get_num_threads()} threads; torch {torch.__version__}"
 
 
 def file_name(device: torch.device) -> str:

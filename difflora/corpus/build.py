@@ -16,7 +16,7 @@ from difflora.corpus.base import FrozenBase
 from difflora.corpus.class_pictures import ClassPictures
 from difflora.corpus.dreambooth import Compile, Trainer
 from difflora.corpus.framing import framed_size
-from difflora.corpus.latents import Encoded, encode_person
+from difflora.corpus.latents import Encoded, encode_first
 from difflora.corpus.parts import Parts, TrainedBatch
 from difflora.corpus.people import PeopleFolder
 from difflora.corpus.settings import DreamBoothSettings
@@ -213,18 +213,14 @@ class _Encoder:
         """Draws what prior preservation wants for these people, while the base is still free of LoRAs."""
         if self.settings.prior_preservation is not None:
             for identity in identities:
-                self._prior(identity, progress=progress)
+                size = framed_size(self.people.size(identity), self.settings)
+                self._classes.of(str(self.people.line(identity)["class_word"]), size, progress=progress)
 
     def __call__(self, identity: str) -> Encoded:
         """A person's pictures and, with prior preservation, those of the class."""
-        person, most = self.people.person(identity), self.settings.images
-        images, captions, boxes = person.images[:most], person.captions[:most], person.boxes[:most]
-        encoded = encode_person(self._base, identity, images, captions, boxes, self.settings)
-        return encoded if self.settings.prior_preservation is None else replace(encoded, prior=self._prior(identity))
-
-    def _prior(self, identity: str, *, progress: bool = False) -> Encoded | None:
-        size = framed_size(self.people.size(identity), self.settings)
-        return self._classes.of(str(self.people.line(identity)["class_word"]), size, progress=progress)
+        person = self.people.person(identity)
+        encoded = encode_first(self._base, person, self.settings.images, self.settings)
+        return replace(encoded, prior=self._classes.of(person.class_word, encoded.size))
 
 
 def _train_batch(trainer: Trainer, batch: Sequence[str], encoder: _Encoder, least: int) -> TrainedBatch:

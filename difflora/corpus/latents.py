@@ -11,6 +11,7 @@ from torch import Tensor
 
 from difflora.corpus.base import FrozenBase
 from difflora.corpus.framing import frame, whole_time_ids
+from difflora.corpus.people import Person
 from difflora.corpus.settings import DreamBoothSettings
 from difflora.cover import box_cover
 from difflora.errors import BadParameter
@@ -87,6 +88,14 @@ def encode_person(
     latents, size = encode_images(base, framed), (framed.shape[2], framed.shape[3])
     covered = box_cover(faces, size, (latents.shape[2], latents.shape[3])).to(latents.device)
     return Encoded(identity, latents, prompt, pooled, size, covered, told.to(base.device))
+
+
+def encode_first(
+    base: FrozenBase, person: Person, most: int | None, settings: DreamBoothSettings | None = None
+) -> Encoded:
+    """Encodes the first ``most`` pictures that a person's LoRA learns from, all for None; see ``encode_person``."""
+    images, captions, boxes = person.images[:most], person.captions[:most], person.boxes[:most]
+    return encode_person(base, person.identity, images, captions, boxes, settings)
 
 
 @torch.no_grad()

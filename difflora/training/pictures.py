@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from difflora.corpus.base import FrozenBase
-from difflora.corpus.latents import Encoded, encode_person
+from difflora.corpus.latents import Encoded, encode_first
 from difflora.corpus.people import PeopleFolder
 from difflora.corpus.settings import DreamBoothSettings
 
@@ -45,10 +45,8 @@ class EncodedPeople:
         """A person's pictures, on the base's device."""
         if place in self._kept:
             return self._kept[place]
-        name, most = self._names[place], self._images
-        person = self._people.person(name)
-        images, captions, boxes = person.images[:most], person.captions[:most], person.boxes[:most]
-        encoded = encode_person(self._base, name, images, captions, boxes, self._settings)
+        person = self._people.person(self._names[place])
+        encoded = encode_first(self._base, person, self._images, self._settings)
         tensors = (encoded.latents, encoded.prompt_embeds, encoded.pooled_embeds)
         self._bytes += sum(tensor.nbytes for tensor in tensors if tensor is not None)
         if self._bytes <= _KEPT_BYTES:

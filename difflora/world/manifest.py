@@ -14,6 +14,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from difflora.errors import BadFile
 from difflora.files import sha256_file, write_json
+from difflora.machine import processor
 from difflora.world.bars import Bar
 from difflora.world.registry import owner_of
 
@@ -157,7 +158,7 @@ def record_bars(bars: list[Bar]) -> list[BarRecord]:
 def describe_machine() -> Machine:
     """The machine that this runs on."""
     return Machine(
-        cpu=_cpu(),
+        cpu=processor(),
         cores=os.cpu_count() or 1,
         accelerator=torch.cuda.get_device_name() if torch.cuda.is_available() else None,
         system=platform.system(),
@@ -178,12 +179,3 @@ def _stored(assets: Path) -> list[str]:
 
 def _finite(value: float) -> float | None:
     return round(value, 6) if math.isfinite(value) else None
-
-
-def _cpu() -> str:
-    info = Path("/proc/cpuinfo")
-    if info.is_file():
-        for line in info.read_text().splitlines():
-            if line.startswith("model name"):
-                return line.partition(":")[2].strip()
-    return platform.processor() or platform.machine()

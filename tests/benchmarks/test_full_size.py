@@ -145,6 +145,7 @@ def test_peak_memory_is_of_what_was_measured() -> None:
 
 
 @pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
 def test_a_recorded_graph_gives_what_the_network_gives(tiny: Path) -> None:
     device = torch.device("cuda")
     setup = _setup(load_params(tiny), device=device)

@@ -83,6 +83,26 @@ def test_learnt_words_draw_other_pictures_that_are_scored_by_the_plain_prompts(
     assert sum(drawn) == 3 * 4
 
 
+def test_pictures_drawn_elsewhere_are_scored_as_the_base_models_are(
+    base: FrozenBase, make_subject: Callable[..., Subject]
+) -> None:
+    subjects = [make_subject(name, torch.ones(1)) for name in ("p0", "p1")]
+    for subject in subjects:
+        subject.prompts[:] = ["a photo of a man, smiling", "a man on a beach"]
+    likeness: Any = _Faces()
+    agreement = _Agreement()
+    with Painter(base, None, PictureSettings(steps=1, guidance_scale=1.0, batch_size=4)) as painter:
+        scorer = Scorer(painter, likeness, agreement, 1.0)
+        drawn = scorer.measure(subjects, None)
+        scored = scorer.score(subjects, drawn.pictures.float() / 255, {"images": 2.0})
+    assert torch.equal(scored.pictures, drawn.pictures)
+    assert {key: value.tolist() for key, value in scored.scores.items()} == {
+        key: value.tolist() for key, value in drawn.scores.items()
+    }
+    assert scored.seconds == {"images": 2.0}
+    assert agreement.prompts == 2 * [*subjects[0].prompts, *subjects[1].prompts]
+
+
 def test_only_rows_that_are_asked_for_are_there() -> None:
     nothing: Any = SimpleNamespace()
     assert set(picture_methods(nothing, nothing, SETTINGS)) == {"textual_inversion"}

@@ -18,9 +18,7 @@ from difflora.evaluation.figures.canvas import (
     panels,
 )
 from difflora.evaluation.intervals import in_words
-
-RUNGS = ("base", "other", "generated", "reconstruction", "teacher", "real")
-"""From nothing known of the person to the person; those that were measured are drawn."""
+from difflora.evaluation.losses import RUNGS
 
 NAMES = {
     "base": "base\nmodel",
@@ -63,7 +61,7 @@ def read_rungs(figures: Mapping[str, Any], where: str = "evaluation.json") -> Ru
     """
     try:
         best, native = figures["methods"], figures["methods_native"]
-        names = [name for name in RUNGS if name in best]
+        names = [name for name in reversed(RUNGS) if name in best]
         recognisers = [key for key in RECOGNISER_NAMES if all(key in best[name] for name in names)]
         if not names or not recognisers:
             raise KeyError("face_sim")
