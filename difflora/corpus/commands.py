@@ -1,4 +1,4 @@
-"""``difflora corpus``: train LoRAs of many people, check them, say what they are like."""
+"""``difflora corpus``: learn where LoRAs start, train those of many people, check them, say what they are like."""
 
 from __future__ import annotations
 
@@ -93,6 +93,46 @@ def build(
     typer.echo(f"{out}: {report.there + report.trained} LoRAs, {report.trained} of them new{rate}")
     for reason in report.failed.values():
         typer.echo(f"no LoRA of {reason}", err=True)
+
+
+@corpus.command()
+def start(
+    out: Annotated[Path, typer.Argument(metavar="OUT", help="The LoRA file to write.")],
+    people: Annotated[Path, typer.Option(help="Folder of people; those of the split train are used, in turn.")],
+    base: Annotated[Path, typer.Option(help="Folder of the base model: Stable Diffusion 1.x or XL.")],
+    settings: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="JSON file of the training settings that LoRAs will have.")
+    ] = None,
+    base_name: Annotated[str | None, typer.Option(help="What to call the base model; else its folder's name.")] = None,
+    episodes: Annotated[int, typer.Option(help="Each costs what the LoRAs of its people cost.")] = 24,
+    people_at_once: Annotated[int, typer.Option(help="People of an episode.")] = 8,
+    lr: Annotated[float, typer.Option(help="AdamW's rate of A, falling to nothing over the episodes.")] = 4e-3,
+    device: Annotated[str, typer.Option(help="cpu, cuda, cuda:1...")] = "cpu",
+) -> None:
+    """Learn the A that a corpus's LoRAs start from, so that B alone gets far in few steps.
+
+    Name the file as `start` in the settings of the corpus (`corpus.dreambooth.start` in params.yaml), with `freeze_a`.
+    Stop it at any moment and call it again: at most the episode in training is lost.
+
+    Example: difflora corpus start data/start.safetensors --people data/people --base assets/embedded/base
+    """
+    from difflora.corpus.allocator import keep_freed_memory
+    from difflora.corpus.base import FrozenBase
+    from difflora.corpus.people import PeopleFolder
+    from difflora.corpus.settings import read_settings
+    from difflora.corpus.start import StartSettings, learn_start, of_folder, save_start
+    from difflora.lora import LoraLayout
+    from difflora.validation import validated
+
+    how = validated(StartSettings, {"episodes": episodes, "people_at_once": people_at_once, "lr": lr}, "start")
+    chosen, folder = read_settings(settings, {}), PeopleFolder(people)
+    keep_freed_memory()
+    frozen = FrozenBase.open(base, base_name, device=device, precision=chosen.precision)
+    layout = LoraLayout.from_unet(frozen.unet, chosen.targets, chosen.rank)
+    source = of_folder(frozen, folder, chosen, how)
+    learnt = learn_start(frozen, layout, source, chosen, how, checkpoint=out.parent / f".{out.name}.checkpoint")
+    save_start(out, learnt, layout, frozen.name, chosen.scale)
+    typer.echo(f"{out}: learnt in {learnt.seconds:.0f} s; the loss of the last episode is {learnt.losses[-1]:.4f}")
 
 
 @corpus.command()

@@ -5,12 +5,9 @@ Every person starts from the same A and sees the same noise, timesteps and place
 person's own, so that the company a LoRA is trained in changes it by rounding alone.
 """
 
-# ruff: noqa: N806 - lora_A and lora_B are the field's own names.
-
 from __future__ import annotations
 
 import hashlib
-import math
 import os
 import shutil
 from collections.abc import Iterator, Sequence
@@ -29,6 +26,7 @@ from difflora.corpus.draws import denoising_losses, gather
 from difflora.corpus.latents import Encoded
 from difflora.corpus.many import ManyLoras
 from difflora.corpus.settings import DreamBoothSettings
+from difflora.corpus.start import clip_each, initial_flat, read_start
 from difflora.errors import BadParameter
 from difflora.lora import LoraLayout
 
@@ -56,22 +54,6 @@ class Trained:
         return self.losses[-max(1, len(self.losses) // 4) :].mean(0)
 
 
-def initial_flat(layout: LoraLayout, seed: int) -> Tensor:
-    """The shared start, (D,) float32: A as peft draws it (uniform, within 1 / sqrt(n)), B zero.
-
-    Args:
-        layout: what the numbers are.
-        seed: the same seed gives the same start.
-    """
-    generator = torch.Generator().manual_seed(seed)
-    flat = torch.zeros(layout.size)
-    for module in layout.modules:
-        lora_A, _ = layout.views(flat)[module.name]
-        drawn = torch.rand(lora_A.shape, generator=generator)  # (r, n)
-        lora_A.copy_((2 * drawn - 1) / math.sqrt(module.columns))
-    return flat
-
-
 class Trainer:
     """Trains batches of people on one base; as a context, so that hooks and compiled code serve all batches.
 
@@ -88,6 +70,7 @@ class Trainer:
 
     Raises:
         BadParameter: if the base is in another precision, or there is no compiler.
+        BadFile: in training, if the settings' start is no LoRA of this layout and base.
         DiffLoRAError: if the base is under LoRAs already, or is not the layout's.
     """
 
@@ -139,9 +122,11 @@ class Trainer:
             raise BadParameter("nobody to train: give at least one person")
         base, settings = self._base, self._settings
         data = gather(base, people, settings)
-        flat = self._start(people).to(base.device).requires_grad_()  # (P, D)
+        start = self._start(people).to(base.device)  # (P, D)
+        places = self._layout.factor_places[1].to(base.device) if settings.freeze_a else None
+        moving = (start if places is None else start[:, places]).clone().requires_grad_()  # (P, D), or B's numbers
         optimizer = torch.optim.AdamW(
-            [flat],
+            [moving],
             lr=settings.lr,
             betas=settings.betas,
             weight_decay=settings.weight_decay,
@@ -151,18 +136,22 @@ class Trainer:
         losses = torch.empty(settings.steps, len(people), device=base.device)
         for step in tqdm(range(settings.steps), disable=not progress, unit="step", leave=False):
             optimizer.param_groups[0]["lr"] = settings.lr_at(step)
+            flat = moving if places is None else start.index_copy(1, places, moving)  # (P, D)
             self._loras.set(flat)
             loss = denoising_losses(base, self._unet, data, settings, generator)  # (P,)
             loss.sum().backward()
-            _clip(flat, settings.max_grad_norm)
+            clip_each(moving, settings.max_grad_norm)
             optimizer.step()
             optimizer.zero_grad()
             losses[step] = loss.detach()
+        flat = moving.detach() if places is None else start.index_copy(1, places, moving.detach())
         return _result(flat, losses, people)
 
     def _start(self, people: Sequence[Encoded]) -> Tensor:
         """Where P people start, (P, D): all at one place, or each at a place of the person's own."""
-        seed = self._settings.seed
+        seed, start = self._settings.seed, self._settings.start
+        if start is not None:
+            return read_start(start, self._layout, self._base.name, self._settings.scale).repeat(len(people), 1)
         if self._settings.shared_start:
             return initial_flat(self._layout, seed).repeat(len(people), 1)
         seeds = (hashlib.sha256(f"{seed} {person.identity}".encode()).digest() for person in people)
@@ -184,13 +173,6 @@ def train_people(
 
 def _compilers() -> list[str]:
     return [name for name in (os.environ.get("CXX"), "g++", "clang++", "c++") if name]
-
-
-def _clip(flat: Tensor, most: float) -> None:
-    """Shortens each person's own gradient (P, D) to the length ``most``, as ``clip_grad_norm_`` does for one."""
-    assert flat.grad is not None
-    length = torch.linalg.vector_norm(flat.grad, dim=1, keepdim=True)  # (P, 1)
-    flat.grad.mul_((most / (length + 1e-6)).clamp(max=1.0))
 
 
 @contextmanager
@@ -224,7 +206,7 @@ def _compiled_blocks(base: FrozenBase, wanted: bool) -> Iterator[None]:
 
 
 def _result(flat: Tensor, losses: Tensor, people: Sequence[Encoded]) -> Trained:
-    flat, losses = flat.detach().float().cpu(), losses.cpu()
+    flat, losses = flat.float().cpu(), losses.cpu()
     failed = {}
     for place, person in enumerate(people):
         bad = (~losses[:, place].isfinite()).nonzero()

@@ -9,7 +9,8 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from difflora.errors import BadParameter
+from difflora.errors import BadFile, BadParameter
+from difflora.files import sha256_file
 from difflora.folders import read_json
 
 
@@ -49,6 +50,13 @@ class DreamBoothSettings(BaseModel):
     shared_start: bool = Field(
         True, description="everyone starts from the same A; off is an ablation: a corpus of such LoRAs is hard to learn"
     )
+    start: Path | None = Field(
+        None,
+        description="LoRA file whose A all start from, as `difflora corpus start` learns one; None for a random A",
+    )
+    freeze_a: bool = Field(
+        False, description="A stays as it starts and B alone is trained (LoRA-FA, 2308.03303): people differ in B alone"
+    )
     face_weight: float = Field(
         0.0, ge=0, description="how much more an error inside the face's box counts; it does not move the minimum"
     )
@@ -83,14 +91,25 @@ class DreamBoothSettings(BaseModel):
     def _fits(self) -> DreamBoothSettings:
         if self.warmup_steps >= self.steps and self.warmup_steps:
             raise ValueError(f"warmup_steps is {self.warmup_steps}, but there are {self.steps} steps: give fewer")
+        if self.start is not None and not self.shared_start:
+            raise ValueError("shared_start is off, but start names what all start from: leave one of them out")
         if not all(0 <= beta < 1 for beta in self.betas):
             raise ValueError(f"betas are {self.betas}: give two from 0 to below 1")
         return self
 
     @property
     def deciding(self) -> dict[str, Any]:
-        """Plain values that decide what a LoRA is beyond rounding."""
-        return self.model_dump(mode="json", exclude={"gradient_checkpointing"})
+        """Plain values that decide what a LoRA is beyond rounding; of the start its sha256, wherever the file lies.
+
+        Raises:
+            BadFile: if the start is no file.
+        """
+        values = self.model_dump(mode="json", exclude={"gradient_checkpointing"})
+        if self.start is None:
+            return values
+        if not self.start.is_file():
+            raise BadFile(f"{self.start}: dreambooth.start names no file; learn one with `difflora corpus start`")
+        return values | {"start": sha256_file(self.start)}
 
     def lr_at(self, step: int) -> float:
         """The learning rate of a step, counted from 0."""

@@ -133,6 +133,13 @@ class LoraLayout:
         return found
 
     @cached_property
+    def factor_places(self) -> tuple[Tensor, Tensor]:
+        """Where in a flat vector the numbers of all ``lora_A`` and of all ``lora_B`` are, int64 in rising order."""
+        kinds = torch.arange(len(self.sizes)) % 2  # B and A in turn
+        of_A = kinds.repeat_interleave(torch.tensor(self.sizes)).bool()  # (D,)
+        return of_A.nonzero().squeeze(1), (~of_A).nonzero().squeeze(1)
+
+    @cached_property
     def by_shape(self) -> dict[tuple[int, int], tuple[str, ...]]:
         """(m, n) -> the names of the modules of that shape, for work on many at once."""
         found: dict[tuple[int, int], tuple[str, ...]] = {}

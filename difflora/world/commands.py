@@ -23,8 +23,8 @@ Names = Annotated[
     list[str] | None,
     typer.Argument(
         metavar="[NAME]...",
-        help="detector, recogniser, vae, text, base, judge, clip, dino, classifiers, reward, photomaker; or faces, "
-        "evaluation for several. All when left out.",
+        help="detector, recogniser, vae, text, base, judge, clip, dino, classifiers, reward, start, photomaker; or "
+        "faces, evaluation for several. All when left out.",
     ),
 ]
 

@@ -140,6 +140,15 @@ MODELS: tuple[WorldModel, ...] = (
         verified_with=("clip",),
     ),
     WorldModel(
+        "start",
+        "the start of LoRAs",
+        "A LoRA file whose A all of the corpus's LoRAs share, learnt over rendered people in episodes so that B alone, "
+        "trained from zero, gets far in few steps.",
+        "difflora.world.start",
+        ("start/*",),
+        verified_with=("base", "detector", "recogniser"),
+    ),
+    WorldModel(
         "photomaker",
         "PhotoMaker",
         "A PhotoMaker in the public version 1's keys: an id encoder on CLIP's vision tower, its fusion and a LoRA of "

@@ -6,12 +6,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 from typer.testing import CliRunner
 
 from difflora.corpus.base import FrozenBase
 from difflora.corpus.commands import corpus
 from difflora.corpus.people import PeopleFolder
 from difflora.corpus.reader import Corpus
+from difflora.corpus.start import read_start
 from difflora.errors import BadFile, BadParameter
 
 
@@ -43,6 +45,31 @@ def test_build_verify_and_stats(
     assert stats.exit_code == 0
     assert "least, quartiles, most" in stats.output
     assert json.loads((tmp_path / "stats.json").read_text())["rows"] == 2
+
+
+def test_a_start_is_learnt_and_loras_begin_there(
+    tmp_path: Path, base: FrozenBase, make_people: Callable[..., PeopleFolder], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("difflora.corpus.allocator.keep_freed_memory", lambda: True)  # it lasts for the process
+    make_people(tmp_path / "people", 3, images=2)
+    base.pipeline.save_pretrained(tmp_path / "model")
+    start = tmp_path / "start.safetensors"
+    settings = {"steps": 2, "rank": 2, "lr": 0.01, "targets": ["attn2.to_k"], "freeze_a": True}
+    (tmp_path / "settings.json").write_text(json.dumps(settings))
+    (tmp_path / "with.json").write_text(json.dumps(settings | {"start": str(start)}))
+    needed = ["--people", tmp_path / "people", "--base", tmp_path / "model", "--base-name", "tiny", "--settings"]
+    done = _run("start", start, *needed, tmp_path / "settings.json", "--episodes", 2, "--people-at-once", 1)
+    assert done.exit_code == 0, done.output
+    assert "the loss of the last episode is" in done.output
+    built = _run("build", tmp_path / "corpus", *needed, tmp_path / "with.json")
+    assert built.exit_code == 0, built.output
+    made = Corpus.open(tmp_path / "corpus")
+    of_a = made.layout.factor_places[0]
+    learnt = read_start(start, made.layout, base.name, 1.0)
+    rows = made.rows(range(len(made)))
+    assert torch.allclose(rows.float()[:, of_a], learnt[of_a].half().float())
+    few = _run("start", start, *needed, tmp_path / "settings.json", "--people-at-once", 9)
+    assert isinstance(few.exception, BadParameter)
 
 
 def test_mistakes_are_errors_of_ours(tmp_path: Path, people: PeopleFolder) -> None:

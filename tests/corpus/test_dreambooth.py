@@ -13,9 +13,10 @@ from peft import LoraConfig
 from torch import Tensor
 
 from difflora.corpus.base import FrozenBase
-from difflora.corpus.dreambooth import Trainer, initial_flat, train_people
+from difflora.corpus.dreambooth import Trainer, train_people
 from difflora.corpus.latents import Encoded
 from difflora.corpus.settings import DreamBoothSettings, PriorPreservation
+from difflora.corpus.start import initial_flat
 from difflora.errors import BadParameter
 from difflora.lora import LoraLayout
 
@@ -332,13 +333,3 @@ def test_nobody_and_mixed_sizes_are_errors(base: FrozenBase, make_encoded: MakeE
     one, two = make_encoded(2)
     with pytest.raises(BadParameter, match="different sizes"):
         train_people(base, _layout(base), [one, replace(two, latents=two.latents[..., :4])], SETTINGS)
-
-
-def test_the_start_is_pefts_and_shared(base: FrozenBase) -> None:
-    layout = _layout(base)
-    start = initial_flat(layout, 3)
-    for name, (lora_a, lora_b) in layout.views(start).items():
-        assert lora_b.abs().max() == 0, name
-        assert 0.8 < float(lora_a.abs().max()) * lora_a.shape[-1] ** 0.5 <= 1, name
-    assert torch.equal(start, initial_flat(layout, 3))
-    assert not torch.equal(start, initial_flat(layout, 4))

@@ -24,6 +24,7 @@ FILES = {
     "dino": "evaluation/dino/model.bin",
     "classifiers": "evaluation/classifiers/model.bin",
     "reward": "evaluation/reward/model.bin",
+    "start": "start/start.safetensors",
     "photomaker": "photomaker/model.bin",
 }
 

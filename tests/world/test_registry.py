@@ -20,6 +20,7 @@ def test_order_of_training() -> None:
         "dino",
         "classifiers",
         "reward",
+        "start",
         "photomaker",
     ]
     assert [model.name for model in resolve(())] == expected
@@ -53,6 +54,7 @@ def test_groups_and_needs_name_models() -> None:
         ("evaluation/dino/config.json", "dino"),
         ("evaluation/classifiers/config.json", "classifiers"),
         ("evaluation/reward/config.json", "reward"),
+        ("start/start.safetensors", "start"),
         ("notes.txt", None),
     ],
 )

@@ -25,6 +25,7 @@ ORDER = [
     "dino",
     "classifiers",
     "reward",
+    "start",
     "photomaker",
 ]
 

@@ -1,0 +1,150 @@
+"""The start that LoRAs of the world's people share: A learnt over rendered people, see ``difflora.corpus.start``."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, Field
+from torch import Tensor
+
+from difflora.corpus.base import FrozenBase
+from difflora.corpus.dreambooth import train_people
+from difflora.corpus.latents import Encoded, encode_person
+from difflora.corpus.many import ManyLoras
+from difflora.corpus.settings import DreamBoothSettings
+from difflora.corpus.start import StartSettings, learn_start, save_start
+from difflora.encoders.faces import InsightFaceEncoder
+from difflora.identities.filter import look
+from difflora.lora import LoraLayout
+from difflora.world.bars import Bar
+from difflora.world.faces import DET_SIZE, PACK_NAME
+from difflora.world.generate import generate
+from difflora.world.identities import RenderedPeople
+
+FILE = "start/start.safetensors"
+BASE_NAME = "difflora-embedded"
+GOAL = 0.50
+"""The gain in likeness that a person's own LoRA must have over the base."""
+
+_PEOPLE, _PROMPTS, _REFERENCES, _STEPS = 8, 6, 4, 12
+
+
+class WorldStartSettings(BaseModel):
+    """How the start is learnt; an episode takes some 40 seconds of two cores."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    dreambooth: DreamBoothSettings = DreamBoothSettings(
+        targets=("attn1.to_q", "attn1.to_k", "attn1.to_v", "attn1.to_out.0", "feed_forward", "projections"),
+        rank=2,
+        steps=40,
+        batch_size=4,
+        lr=0.02,
+        schedule="cosine",
+        final_lr=0.1,
+        weight_decay=0.0,
+        face_weight=12,
+        mode_scale=0.8,
+        freeze_a=True,
+    )
+    how: StartSettings = StartSettings()
+    images: int = Field(18, ge=1, description="renders of a person")
+    seed: int = Field(15, ge=0, description="of the people")
+
+
+def train_start(settings: WorldStartSettings | None, assets: Path, work: Path) -> dict[str, Any]:
+    """Learns the start on rendered people through the base in ``assets``, and writes it as a LoRA file.
+
+    Args:
+        settings: None for the defaults.
+        assets: the folder of the world's models; base and face pack must be there.
+        work: where the checkpoint lies.
+
+    Returns:
+        Steps, seconds and settings.
+
+    Raises:
+        BadFile: if the base or the face pack is missing.
+    """
+    settings = settings or WorldStartSettings()
+    chosen, at_once = settings.dreambooth, settings.how.people_at_once
+    base, encoder = FrozenBase.open(assets / "base", BASE_NAME), _encoder(assets)
+    layout = LoraLayout.from_unet(base.unet, chosen.targets, chosen.rank)
+    source = RenderedPeople(seed=settings.seed)
+    ids = source.ids(settings.how.episodes * at_once)
+
+    def people(episode: int) -> list[Encoded]:
+        return _encoded(base, encoder, source, ids[episode * at_once :][:at_once], settings.images)
+
+    learnt = learn_start(base, layout, people, chosen, settings.how, checkpoint=work / "checkpoints" / "start")
+    (assets / FILE).parent.mkdir(parents=True, exist_ok=True)
+    save_start(assets / FILE, learnt, layout, base.name, chosen.scale)
+    steps = chosen.steps * len(learnt.losses)
+    return {"steps": steps, "seconds": learnt.seconds, "settings": settings.model_dump(mode="json")}
+
+
+def verify_start(assets: Path, seed: int, count: int | None = None) -> list[Bar]:
+    """How far LoRAs of fresh people get from the start and from a random A, B alone trained, in the same steps.
+
+    Likeness is the pack's cosine between pictures of new prompts, drawn without guidance, and other renders of the
+    person; a picture without a face counts as 0.
+
+    Args:
+        assets: folder of the embedded world's assets.
+        seed: seed of people, prompts and noise.
+        count: people; None for 8.
+    """
+    settings = WorldStartSettings()
+    base, encoder = FrozenBase.open(assets / "base", BASE_NAME), _encoder(assets)
+    chosen = settings.dreambooth
+    layout = LoraLayout.from_unet(base.unet, chosen.targets, chosen.rank)
+    source = RenderedPeople(seed=seed)
+    ids = source.ids(count or _PEOPLE)
+    people = _encoded(base, encoder, source, ids, settings.images)
+    other = [source.candidates(identity, _REFERENCES + _PROMPTS, 1) for identity in ids]
+    prompts = [one.captions[_REFERENCES:] for one in other]
+    seen = [look(encoder, one.images[:_REFERENCES]) for one in other]
+    wanted = [one.embeddings[one.found] for one in seen]
+
+    def likeness(flat: Tensor | None) -> float:
+        figures = []
+        for place, texts in enumerate(prompts):
+            if flat is None:
+                drawn = generate(base.pipeline, texts, seed, steps=_STEPS, guidance_scale=1.0)
+            else:
+                with ManyLoras(base.unet, layout, chosen.scale) as loras:
+                    loras.set(flat[place : place + 1])
+                    drawn = generate(base.pipeline, texts, seed, steps=_STEPS, guidance_scale=1.0)
+            found = look(encoder, drawn.mul(255).round().byte()).embeddings  # (K, D)
+            figures.append(float((found @ wanted[place].T).mean()))
+        return sum(figures) / len(figures)
+
+    plain = likeness(None)
+    own = likeness(_trained(base, layout, people, chosen.model_copy(update={"start": assets / FILE})))
+    random = likeness(_trained(base, layout, people, chosen))
+    return [
+        Bar(f"start: gain in likeness of LoRAs of {chosen.steps} steps", GOAL, own - plain),
+        Bar("start: the same from a random A", math.nan, random - plain),
+        Bar("start: likeness of the base", math.nan, plain),
+    ]
+
+
+def _trained(base: FrozenBase, layout: LoraLayout, people: Sequence[Encoded], settings: DreamBoothSettings) -> Tensor:
+    return train_people(base, layout, people, settings, progress=True).flat
+
+
+def _encoder(assets: Path) -> InsightFaceEncoder:
+    return InsightFaceEncoder(assets / "insightface", PACK_NAME, det_size=DET_SIZE)
+
+
+def _encoded(
+    base: FrozenBase, encoder: InsightFaceEncoder, source: RenderedPeople, ids: Sequence[str], images: int
+) -> list[Encoded]:
+    drawn = [source.candidates(identity, images, 0) for identity in ids]
+    return [
+        encode_person(base, identity, one.images, one.captions, look(encoder, one.images).boxes)
+        for identity, one in zip(ids, drawn, strict=True)
+    ]
