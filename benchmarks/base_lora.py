@@ -76,12 +76,13 @@ def train_lora(
     *,
     rank: int,
     steps: int,
+    batch_size: int,
     lr: float,
     face_weight: float,
     mode_scale: float,
     seed: int,
 ) -> None:
-    """Adds an adapter named ``person`` to the UNet and trains it on the task's renders, batches of four."""
+    """Adds an adapter named ``person`` to the UNet and trains it on the task's renders."""
     unet, vae = pipeline.unet, pipeline.vae
     with torch.no_grad():
         pixels = task.learn.batch(torch.arange(len(task.learn))) * 2 - 1
@@ -97,7 +98,7 @@ def train_lora(
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, steps, eta_min=lr * 0.1)
     generator = torch.Generator().manual_seed(seed)
     for _ in range(steps):
-        rows = torch.randint(0, len(latents), (4,), generator=generator)
+        rows = torch.randint(0, len(latents), (batch_size,), generator=generator)
         embeddings = prompt[rows], pooled[rows]
         loss = velocity_loss(
             unet, pipeline.scheduler, latents[rows], embeddings, generator, weight[rows], mode_scale=mode_scale
@@ -127,6 +128,7 @@ def main(
     images: Annotated[int, typer.Option(help="Renders that a LoRA learns from.")] = 20,
     prompts: Annotated[int, typer.Option(help="New prompts a person.")] = 8,
     steps: Annotated[int, typer.Option(help="Training steps of a LoRA.")] = 80,
+    batch_size: Annotated[int, typer.Option(help="Renders a step.")] = 4,
     lr: Annotated[float, typer.Option(help="AdamW's peak learning rate.")] = 0.015,
     face_weight: Annotated[float, typer.Option(help="How much more an error in the face's box counts.")] = 8.0,
     mode_scale: Annotated[float, typer.Option(help="How much oftener middle timesteps are drawn.")] = 0.8,
@@ -147,6 +149,7 @@ def main(
             task,
             rank=rank,
             steps=steps,
+            batch_size=batch_size,
             lr=lr,
             face_weight=face_weight,
             mode_scale=mode_scale,
@@ -173,6 +176,7 @@ def main(
             labels += [f"person {number}: two renders, then the base", f"person {number}: two renders, then the LoRA"]
     mean = {k: sum(f[k] for f in figures) / people for k in figures[0]}
     settings = {"people": people, "images": images, "prompts": prompts, "steps": steps, "lr": lr, "rank": rank}
+    settings |= {"batch_size": batch_size}
     settings |= {"face_weight": face_weight, "mode_scale": mode_scale, "guidance": guidance, "seed": seed}
     write_json(out.with_suffix(".json"), {"settings": settings, "mean": mean, "people": figures})
     write_atomic(out.with_suffix(".png"), grid(rows, labels))

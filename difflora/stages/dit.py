@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections import Counter
 
+from difflora import processes
 from difflora.files import write_json
 from difflora.models import DiffLoRAPipeline, LoraAutoencoder, make_scheduler
 from difflora.models.portable import load_model
 from difflora.stages.curves import write_curve
 from difflora.stages.tracking import SILENT, Tracker
 from difflora.stages.workspace import Workspace
-from difflora.training import encode_people, train_dit
+from difflora.training import ConditionFeatures, encode_people, train_dit
 
 
 def run(workspace: Workspace, tracker: Tracker = SILENT) -> None:
@@ -27,8 +28,10 @@ def run(workspace: Workspace, tracker: Tracker = SILENT) -> None:
     if effect:  # it learns from pictures, and needs nobody's LoRA
         names += workspace.also_learnt_from(people, corpus)
     words = [entry.class_word for entry in corpus.entries if entry.split == "train"]
-    features = encode_people(people, names, faces, images, pictures=params.dit.pictures)
-    features.save(workspace.features)
+    if processes.is_main():
+        encode_people(people, names, faces, images, pictures=params.dit.pictures).save(workspace.features)
+    processes.wait_for_all()
+    features = ConditionFeatures.load(workspace.features)
     inputs = [workspace.corpus / "index.jsonl", workspace.people / "people.jsonl", workspace.features]
     inputs += sorted(workspace.lae.glob("*.safetensors"))
     section = {**params.dit.model_dump(mode="json"), "continue_from": str(params.continue_from)}
@@ -46,19 +49,23 @@ def run(workspace: Workspace, tracker: Tracker = SILENT) -> None:
             on_log=tracker.curve("dit"),
             on_effect_log=tracker.curve("effect"),
         )
-        pipeline = DiffLoRAPipeline(
-            trained.lae,
-            trained.transformer,
-            make_scheduler(params.dit.noise, params.dit.model.prediction_type),
-            faces,
-            images,
-            num_inference_steps=params.register_.num_inference_steps,
-            guidance_scale=params.register_.guidance_scale,
-            class_words=", ".join(word for word, _ in Counter(words).most_common()),
-        )
-        pipeline.save_pretrained(workspace.dit, encoders=False)
-        write_curve(workspace.report("dit_loss.csv"), trained.report.history)
-        write_curve(workspace.report("effect_loss.csv"), trained.effect_report.history if trained.effect_report else [])
-        write_json(workspace.report("dit.json"), {**trained.metrics, "loss": trained.report.history[-1]["loss"]})
+        if processes.is_main():
+            pipeline = DiffLoRAPipeline(
+                trained.lae,
+                trained.transformer,
+                make_scheduler(params.dit.noise, params.dit.model.prediction_type),
+                faces,
+                images,
+                num_inference_steps=params.register_.num_inference_steps,
+                guidance_scale=params.register_.guidance_scale,
+                class_words=", ".join(word for word, _ in Counter(words).most_common()),
+            )
+            pipeline.save_pretrained(workspace.dit, encoders=False)
+            write_curve(workspace.report("dit_loss.csv"), trained.report.history)
+            write_curve(
+                workspace.report("effect_loss.csv"), trained.effect_report.history if trained.effect_report else []
+            )
+            write_json(workspace.report("dit.json"), {**trained.metrics, "loss": trained.report.history[-1]["loss"]})
+        processes.wait_for_all()
     tracker.metrics(trained.metrics)
     tracker.artifact(*(workspace.report(name) for name in ("dit.json", "dit_loss.csv", "effect_loss.csv")))

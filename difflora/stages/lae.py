@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from difflora import processes
 from difflora.files import write_json
 from difflora.models.portable import save_model
 from difflora.stages.curves import write_curve
@@ -29,11 +30,11 @@ def run(workspace: Workspace, tracker: Tracker = SILENT) -> None:
             start=None if start is None else start.lae,
             on_log=tracker.curve("lae"),
         )
-        save_model(trained.model, workspace.lae)
-        write_curve(workspace.report("lae_loss.csv"), trained.report.history)
-        write_json(
-            workspace.report("lae.json"),
-            {**trained.metrics, "loss": trained.report.history[-1]["loss"], "explained_by_module": trained.modules},
-        )
+        if processes.is_main():
+            save_model(trained.model, workspace.lae)
+            write_curve(workspace.report("lae_loss.csv"), trained.report.history)
+            figures = {**trained.metrics, "loss": trained.report.history[-1]["loss"]}
+            write_json(workspace.report("lae.json"), figures | {"explained_by_module": trained.modules})
+        processes.wait_for_all()
     tracker.metrics(trained.metrics)
     tracker.artifact(workspace.report("lae.json"), workspace.report("lae_loss.csv"))

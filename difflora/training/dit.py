@@ -19,6 +19,7 @@ from difflora.corpus.settings import DreamBoothSettings
 from difflora.errors import BadParameter
 from difflora.models import LoraAutoencoder, LoraTransformer, make_scheduler, sample_latents
 from difflora.models.noise import target_of
+from difflora.processes import make_accelerator
 from difflora.training.batches import Batch
 from difflora.training.conditions import show
 from difflora.training.dit_settings import DitSettings
@@ -118,7 +119,7 @@ def train_dit(
         raise BadParameter("dit.effect is on: give the base model and the people's pictures, or switch it off")
     if lae.layout != corpus.layout:
         raise BadParameter(f"lae: LoRA layout {lae.layout.digest} where {corpus.layout.digest} is needed")
-    accelerator = accelerator or Accelerator()
+    accelerator = accelerator or make_accelerator()
     device = accelerator.device
     rows = LoraRows(corpus, "train", canonical_form=canonical_form)
     lae = lae.to(device).train(False)

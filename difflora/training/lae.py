@@ -16,6 +16,7 @@ from difflora.corpus.reader import Corpus
 from difflora.errors import BadParameter
 from difflora.lora import BaseModelId, NormalisationSettings
 from difflora.models import LaeModelSettings, LoraAutoencoder
+from difflora.processes import make_accelerator
 from difflora.training.batches import Batch
 from difflora.training.explained import explained_variance, reconstructions
 from difflora.training.loop import OnLog, TrainReport, train
@@ -116,7 +117,7 @@ def train_lae(
         BadFile: if corpus or checkpoint are damaged.
         DiffLoRAError: if the training goes wrong.
     """
-    accelerator = accelerator or Accelerator()
+    accelerator = accelerator or make_accelerator()
     rows = LoraRows(corpus, "train", canonical_form=settings.canonical_form)
     if start is None:
         with seeded(settings.loop.seed):

@@ -18,6 +18,7 @@ from tqdm import tqdm
 
 from difflora.corpus.header import first_difference, sweep
 from difflora.errors import BadParameter, DiffLoRAError
+from difflora.processes import make_accelerator
 from difflora.training.batches import Batch, Batches
 from difflora.training.settings import LoopSettings
 from difflora.training.state import TrainingState, read_facts
@@ -86,7 +87,7 @@ def train(
         BadParameter: if the checkpoint is of other settings (the key is named), or a batch cannot be shared out.
         BadFile: if the checkpoint is damaged.
     """
-    accelerator = accelerator or Accelerator()
+    accelerator = accelerator or make_accelerator()
     folder = Path(checkpoint)
     task.to(accelerator.device)
     state = TrainingState(task, settings, lr_factor)

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -152,3 +155,33 @@ def test_steps_out_of_turn_and_unknown_ones_are_named(chain_params: dict[str, An
     with pytest.raises(BadParameter, match="no step is named 'lea'"):
         run_stage("lea", path)
     assert [one.name for one in tmp_path.iterdir()] == ["params.yaml"]
+
+
+def test_a_launchers_processes_share_a_training_and_one_of_them_writes(chain: Path, tmp_path: Path) -> None:
+    root = tmp_path / "shared"
+    shutil.copytree(chain, root)
+    for stage in ("lae", "dit"):
+        shutil.rmtree(root / "models" / stage)
+        launch = ["accelerate.commands.launch", "--multi_gpu", "--num_processes", "2", "--num_machines", "1"]
+        options = ["--mixed_precision", "no", "--dynamo_backend", "no", "--main_process_port", "0"]
+        command = [sys.executable, "-m", *launch, *options, "-m", "difflora.cli", "stage", stage]
+        done = subprocess.run(
+            [*command, "--params", str(root / "params.yaml")],
+            env=os.environ | {"CUDA_VISIBLE_DEVICES": "", "OMP_NUM_THREADS": "1"},
+            capture_output=True,
+            text=True,
+            timeout=240,
+        )
+        assert done.returncode == 0, done.stderr[-3000:]
+        one, two = _report(chain, f"{stage}.json"), _report(root, f"{stage}.json")
+        assert two["loss"] == pytest.approx(one["loss"], rel=1e-3)
+        assert two["parameters"] == one["parameters"]
+    assert not (root / "data" / "checkpoints" / "dit").exists()
+
+
+def test_a_step_that_cannot_be_shared_says_so(chain: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    with pytest.raises(
+        BadParameter, match="step corpus runs in one process, but a launcher started 2; they are for lae"
+    ):
+        run_stage("corpus", chain / "params.yaml")

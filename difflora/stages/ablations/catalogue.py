@@ -32,6 +32,8 @@ class Ablation:
 
 
 _COMPARED = {"evaluate.compared": 2}
+_RANDOM_START = {"corpus.dreambooth.start": None, "corpus.dreambooth.freeze_a": False}
+_OWN_STARTS = {**_RANDOM_START, "corpus.dreambooth.shared_start": False}
 _WEIGHTS_ALONE = {"dit.effect.enabled": False}
 _PAPER = {**_WEIGHTS_ALONE, "lae.model.linear_path": False, "dit.model.linear_skip": False, "dit.mixup": 0.0}
 
@@ -49,11 +51,12 @@ CATALOGUE: tuple[Ablation, ...] = (
         "paper_mode_no_wp", "the paper's mode without the WP loss", {**_PAPER, "lae.wp_weight": 0.0}, "paper_mode"
     ),
     Ablation("canonical_form", "LoRAs in canonical form", {"lae.canonical_form": True}),
-    Ablation("no_shared_start", "each LoRA from a start of its own", {"corpus.dreambooth.shared_start": False}),
+    Ablation("random_start", "LoRAs from a random A, which is trained too", _RANDOM_START),
+    Ablation("no_shared_start", "each LoRA from a random A of its own", _OWN_STARTS),
     Ablation(
         "no_shared_start_canonical",
         "starts of their own, then canonical form",
-        {"corpus.dreambooth.shared_start": False, "lae.canonical_form": True},
+        {**_OWN_STARTS, "lae.canonical_form": True},
         "no_shared_start",
     ),
     *(
@@ -93,7 +96,7 @@ CATALOGUE: tuple[Ablation, ...] = (
 GROUPS: Mapping[str, tuple[str, ...]] = {
     "table3": ("no_face", "no_image", "no_wp"),
     "method": ("weights_only", "no_linear_path", "no_linear_skip", "no_mixup", "paper_mode", "paper_mode_no_wp"),
-    "corpus": ("canonical_form", "no_shared_start", "no_shared_start_canonical"),
+    "corpus": ("canonical_form", "random_start", "no_shared_start", "no_shared_start_canonical"),
     "sampling": tuple(row.name for row in CATALOGUE if row.name.startswith(("guidance_", "steps_", "dpm_"))),
     "people": tuple(row.name for row in CATALOGUE if row.name.startswith("people_")),
     "references": tuple(row.name for row in CATALOGUE if row.name.startswith("references_")),
