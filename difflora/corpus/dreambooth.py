@@ -129,6 +129,7 @@ class Trainer:
             [moving],
             lr=settings.lr,
             betas=settings.betas,
+            eps=settings.eps,
             weight_decay=settings.weight_decay,
             fused=base.device.type in ("cpu", "cuda"),
         )

@@ -44,6 +44,9 @@ class DreamBoothSettings(BaseModel):
     schedule: Literal["constant", "linear", "cosine"] = "constant"
     final_lr: float = Field(0.0, ge=0, le=1, description="the rate at the end over the peak; not of 'constant'")
     betas: tuple[float, float] = (0.9, 0.999)
+    eps: float = Field(
+        1e-8, gt=0, description="AdamW's; near a gradient's own size, numbers that hardly matter hardly move"
+    )
     weight_decay: float = Field(1e-2, ge=0)
     max_grad_norm: float = Field(1.0, gt=0, description="of each person's own gradient")
     seed: int = Field(0, ge=0, lt=2**63, description="of the start, noise, steps and pictures; the same for all people")

@@ -196,7 +196,9 @@ def _episode(
     of_A, of_B = (places.to(base.device) for places in layout.factor_places)
     lora_B = torch.zeros(len(people), len(of_B), device=base.device, requires_grad=True)
     blank = torch.zeros(len(people), layout.size, device=base.device)
-    optimizer = torch.optim.AdamW([lora_B], lr=settings.lr, betas=settings.betas, weight_decay=settings.weight_decay)
+    optimizer = torch.optim.AdamW(
+        [lora_B], lr=settings.lr, betas=settings.betas, eps=settings.eps, weight_decay=settings.weight_decay
+    )
     generator = torch.Generator().manual_seed(settings.seed * 1_000_003 + episode)
     losses = torch.empty(settings.steps)
     for step in range(settings.steps):

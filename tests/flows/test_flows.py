@@ -22,7 +22,7 @@ from difflora.errors import DiffLoRAError
 from difflora.evaluation.subjects import as_jpeg
 from difflora.stages.champion import measure_champion
 from difflora.stages.params import load_params
-from difflora.stages.run import run_stage
+from difflora.stages.run import STAGES, run_stage
 from difflora.stages.workspace import Workspace
 from flows import tasks
 from flows.command import CommandFailed
@@ -235,22 +235,52 @@ def test_deployments_have_names_schedules_limits_and_described_parameters() -> N
 
 @pytest.mark.slow
 @pytest.mark.timeout(600)
-def test_a_corpus_shared_out_and_a_stage_killed_by_its_flow_end_in_the_same_bytes(
-    repository: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_corpus_shared_out_ends_in_the_same_bytes(repository: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
     values = yaml.safe_load((repository / "params.yaml").read_text())
     values["corpus"]["people_at_once"] = 4
     (repository / "params.yaml").write_text(yaml.safe_dump(values))
-    whole = _whole(repository, monkeypatch, "identities", "corpus", "lae")
+    whole = _whole(repository, monkeypatch, "identities", "corpus")
     text = corpus(root=repository, workers=2)
     assert "3 batches were missing; shared out over 2 workers, 0 parts failed." in text
     assert not (repository / "data" / "parts").exists()
     _same(repository / "data" / "corpus", whole / "data" / "corpus")
-    _kill_in_lae(repository)
-    again = _dvc(repository, "repro", "-s", "lae")
-    assert again.returncode == 0, again.stdout + again.stderr
-    _same(repository / "models" / "lae", whole / "models" / "lae")
+
+
+AT_WORK = {
+    "identities": "data/people/people/*.safetensors",
+    "corpus": "data/corpus/index.jsonl",
+    "lae": "data/checkpoints/lae/*/state.safetensors",
+    "dit": "data/checkpoints/dit/*/*/state.safetensors",
+    "evaluate": None,
+    "register": None,
+}
+"""Of each stage a file that it writes in the middle of its work; None where it writes at its end alone."""
+BYTES = {
+    "identities": "data/people",
+    "corpus": "data/corpus",
+    "lae": "models/lae",
+    "dit": "models/dit",
+    "evaluate": "reports/pictures",
+    "register": "models/difflora/transformer",
+}
+"""What a stage leaves that is a function of its inputs alone."""
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1200)
+def test_every_stage_killed_with_its_flow_and_run_again_ends_in_the_same_bytes(
+    repository: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    whole = _whole(repository, monkeypatch, *STAGES)
+    for stage in STAGES:
+        _kill_in(repository, stage)
+        again = _dvc(repository, "repro", "-s", stage)
+        assert again.returncode == 0, stage + again.stdout + again.stderr
+        _same(repository / BYTES[stage], whole / BYTES[stage])
+        left = [path for path in repository.rglob(".*.*") if path.suffix != ".dvc" and _temporary(path)]
+        assert not left, (stage, left)
 
 
 @pytest.mark.slow
@@ -303,19 +333,39 @@ KILLED = """
 import sys
 from pathlib import Path
 from flows.command import run
-run(["dvc", "repro", "-s", "lae"], Path(sys.argv[1]))
+run(["dvc", "repro", "-s", sys.argv[2]], Path(sys.argv[1]))
 """
 
 
-def _kill_in_lae(root: Path) -> None:
-    """Runs the stage as a flow does, and kills the flow's process at the first checkpoint."""
-    process = subprocess.Popen([sys.executable, "-c", KILLED, str(root)], env=_values())
-    while process.poll() is None and not list((root / "data" / "checkpoints").rglob("state.safetensors")):
+def _kill_in(root: Path, stage: str) -> None:
+    """Runs a stage as a flow does, and kills the flow's process in the middle of the work."""
+    process = subprocess.Popen([sys.executable, "-c", KILLED, str(root), stage], env=_values())
+    sign = AT_WORK[stage]
+    while process.poll() is None and not (any(root.glob(sign)) if sign else _has_computed(process.pid, stage)):
         time.sleep(0.002)
+    assert process.poll() is None, f"{stage} was over before it could be killed"
     process.kill()
     process.wait()
     _wait_for_the_leash(root)
-    assert not (root / "models" / "lae").exists(), "the stage was over before it could be killed"
+
+
+def _has_computed(pid: int, stage: str) -> bool:
+    """Whether a stage's process has used more than the seconds that its imports take."""
+    import psutil
+
+    for child in psutil.Process(pid).children(recursive=True):
+        try:
+            if stage in child.cmdline() and "difflora" in " ".join(child.cmdline()) and child.cpu_times().user > 8:
+                return True
+        except psutil.NoSuchProcess:
+            continue
+    return False
+
+
+def _temporary(path: Path) -> bool:
+    """Whether a file is what an atomic write leaves when it is killed."""
+    parts = path.parts
+    return path.is_file() and not {".git", ".dvc"} & set(parts) and path.name.count(".") > 2
 
 
 def _wait_for_the_leash(root: Path) -> None:
