@@ -206,14 +206,14 @@ class LoraAutoencoder(ModelMixin, PortableConfig):
         Args:
             rows: (B, D) flat LoRAs.
             input_noise: (B, D) what the encoder's input is off by, at the scale of normalised weights.
-            latent_noise: (B, Z) what the latents are off by, in parts of their root mean square.
+            latent_noise: (B, Z) what the latents are off by, in parts of each one's root mean square.
         """
         x = self.normalisation.apply(rows)  # (B, D)
         latents = self._encode(x if input_noise is None else x + input_noise)  # (B, Z)
         seen = latents
         if latent_noise is not None:
-            # Relative, or latents would grow until no noise reaches them.
-            seen = latents + latent_noise * latents.detach().square().mean().sqrt()
+            # Relative, or latents would grow until no noise reaches them; to each one's own, whoever shares the batch.
+            seen = latents + latent_noise * latents.detach().square().mean(1, keepdim=True).sqrt()
         return LaeOutput(x, self._decode(seen), latents)
 
     def decoder_parameters(self) -> Iterator[nn.Parameter]:

@@ -29,7 +29,7 @@ from difflora.training.reproducible import weights_digest
 def main(corpus_folder: str, features_file: str, base_folder: str, people_folder: str, out: str) -> None:
     corpus, place = Corpus.open(corpus_folder), Path(out)
     accelerator = make_accelerator()
-    loop = LoopSettings(steps=6, batch_size=4, lr=2e-4, warmup_steps=1, ema_decay=0.9, log_every=2, save_every=4)
+    loop = LoopSettings(steps=6, batch_size=4, lr=1e-3, warmup_steps=1, ema_decay=0.9, log_every=2, save_every=4)
     networks = LaeModelSettings(
         linear_path=True,
         strides=(2, 3),
