@@ -21,7 +21,7 @@ def test_the_plan_of_the_workspace(monkeypatch: pytest.MonkeyPatch, capsys: pyte
     monkeypatch.chdir(ROOT)
     assert run("plan", "--gpus", "2") == 0
     shown = capsys.readouterr().out
-    for words in ("120 modules of 8 shapes", "times smaller", "identities", "register", "On 2 devices", "utilisation"):
+    for words in ("80 modules of 6 shapes", "times smaller", "identities", "register", "On 2 devices", "utilisation"):
         assert words in shown
     assert run("plan", "--preset", "embedded", "--people", "64", "--json") == 0
     made = json.loads(capsys.readouterr().out)

@@ -79,8 +79,9 @@ def test_the_recommended_preset() -> None:
 
 
 def test_people_gpus_and_assumptions_change_what_they_should() -> None:
-    made = plan("embedded")
-    more = make_plan(tiny(), root=ROOT, people=640, gpus=4, assume=["utilisation=0.15"])
+    everyone = tiny(corpus__train_people=None)
+    made = make_plan(everyone, root=ROOT)
+    more = make_plan(everyone, root=ROOT, people=640, gpus=4, assume=["utilisation=0.15"])
     hours = {stage.name: stage.hours for stage in made.stages}
     assert {stage.name: stage.hours for stage in more.stages}["corpus"] == pytest.approx(4 * hours["corpus"])
     assert {stage.name: stage.hours for stage in more.stages}["lae"] <= 2 * hours["lae"]
@@ -92,7 +93,7 @@ def test_people_gpus_and_assumptions_change_what_they_should() -> None:
 def test_drivers_are_what_the_hours_do() -> None:
     made = plan("embedded")
     slopes = {driver.name: driver.elasticity for driver in made.drivers}
-    doubled = make_plan(tiny(corpus__dreambooth__steps=80), root=ROOT)
+    doubled = make_plan(tiny(corpus__dreambooth__steps=120), root=ROOT)
     assert doubled.hours / made.hours - 1 == pytest.approx(slopes["lora_steps"], abs=0.02)
     assert slopes["utilisation"] == pytest.approx(-1, abs=0.05)
     assert "candidates" not in slopes  # rendered pictures cost no passes

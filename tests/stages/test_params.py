@@ -90,7 +90,7 @@ def test_dvcs_inputs_are_those_of_whichever_preset() -> None:
 
     with Repo(ROOT, uninitialized=True) as repo:
         found = resolver(repo, str(ROOT), {"stages": stages}).resolve()["stages"]
-    assert found["corpus"]["deps"] == ["assets/embedded/base", "data/people"]
+    assert found["corpus"]["deps"] == ["assets/embedded/base", "assets/embedded/start", "data/people"]
 
 
 def test_dvc_knows_every_step_and_its_sections() -> None:
