@@ -58,7 +58,7 @@ def chain_values(chain_base: Path) -> dict[str, Any]:
         "splits": {"validation": 0.2, "test": 0.3, "seed": 1},
     }
     values["identities"]["screen"] = {"least_face": 16, "repeated": "keep"}
-    values["corpus"]["dreambooth"] |= {"targets": ["attention"], "steps": 2, "batch_size": 2}
+    values["corpus"]["dreambooth"] |= {"targets": ["attention"], "steps": 2, "batch_size": 2, "start": None}
     values["corpus"]["people_at_once"] = 6
     values["lae"]["model"] |= {"strides": [4, 4], "channels": [4, 4], "width": 8, "heads": 2, "mlp_width": 8}
     values["lae"]["loop"] |= _LOOP

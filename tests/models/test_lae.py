@@ -108,7 +108,7 @@ def test_noise_reaches_input_and_latents_at_their_scale(make_lae: Make, rows: Te
         assert not torch.allclose(moved.latents, clean.latents)
         assert torch.equal(moved.rows, clean.rows), "the target is without noise"
         blurred = lae(rows, latent_noise=torch.ones(12, 20))
-        scale = clean.latents.square().mean().sqrt()
+        scale = clean.latents.square().mean(1, keepdim=True).sqrt()
         assert torch.equal(blurred.latents, clean.latents)
         expected = lae._decode(clean.latents + scale)
         torch.testing.assert_close(blurred.reconstruction, expected)
