@@ -5,7 +5,7 @@ no longer gain. A recipe is DreamBooth settings as ``key=value`` words; what it 
 Another rank or other targets need ``start=null freeze_a=false``, since the preset's start has its own.
 Every recipe's LoRAs draw the same prompts from the same noise, and the base model does too. Writes a JSON file.
 
-    python -m benchmarks.teachers "steps=30" "steps=60" "steps=60 lr=0.01" "rank=4 start=null freeze_a=false" --out outputs/teachers.json
+    python -m benchmarks.teachers "steps=30" "lr=0.01" "rank=4 start=null freeze_a=false" --out outputs/teachers.json
 """
 
 from __future__ import annotations
