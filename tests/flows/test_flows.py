@@ -273,7 +273,10 @@ def test_every_stage_killed_with_its_flow_and_run_again_ends_in_the_same_bytes(
     repository: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
-    whole = _whole(repository, monkeypatch, *STAGES)
+    whole = repository.parent / "whole"
+    shutil.copytree(repository, whole)
+    undisturbed = _dvc(whole, "repro")
+    assert undisturbed.returncode == 0, undisturbed.stderr
     for stage in STAGES:
         _kill_in(repository, stage)
         again = _dvc(repository, "repro", "-s", stage)
