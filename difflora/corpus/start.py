@@ -200,7 +200,7 @@ def _episode(
         [lora_B], lr=settings.lr, betas=settings.betas, eps=settings.eps, weight_decay=settings.weight_decay
     )
     generator = torch.Generator().manual_seed(settings.seed * 1_000_003 + episode)
-    losses = torch.empty(settings.steps)
+    losses = torch.empty(settings.steps, device=base.device)
     for step in range(settings.steps):
         optimizer.param_groups[0]["lr"] = settings.lr_at(step)
         flat = blank.index_copy(1, of_A, state.lora_A.expand(len(people), -1)).index_copy(1, of_B, lora_B)  # (P, D)
