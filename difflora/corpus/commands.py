@@ -120,7 +120,7 @@ def start(
     from difflora.corpus.base import FrozenBase
     from difflora.corpus.people import PeopleFolder
     from difflora.corpus.settings import read_settings
-    from difflora.corpus.start import StartSettings, learn_start, of_folder, save_start
+    from difflora.corpus.start_learning import StartSettings, learn_start, of_folder, save_start
     from difflora.lora import LoraLayout
     from difflora.validation import validated
 

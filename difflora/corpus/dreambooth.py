@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import os
 import shutil
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from types import TracebackType
@@ -26,7 +26,7 @@ from difflora.corpus.draws import denoising_losses, gather
 from difflora.corpus.latents import Encoded
 from difflora.corpus.many import ManyLoras
 from difflora.corpus.settings import DreamBoothSettings
-from difflora.corpus.start import clip_each, initial_flat, read_start
+from difflora.corpus.start import initial_flat, read_start
 from difflora.errors import BadParameter
 from difflora.lora import LoraLayout
 
@@ -70,7 +70,7 @@ class Trainer:
 
     Raises:
         BadParameter: if the base is in another precision, or there is no compiler.
-        BadFile: in training, if the settings' start is no LoRA of this layout and base.
+        BadFile: if the settings' start is no LoRA of this layout and base.
         DiffLoRAError: if the base is under LoRAs already, or is not the layout's.
     """
 
@@ -87,6 +87,11 @@ class Trainer:
         self._base, self._layout, self._settings = base, layout, settings
         self._unet: Any = torch.compile(base.unet) if compile is True else base.unet
         self._regional = compile == "regional"
+        self._shared: Tensor | None = None  # (D,) where all start
+        if settings.start is not None:
+            self._shared = read_start(settings.start, layout, base.name, settings.scale)
+        elif settings.shared_start:
+            self._shared = initial_flat(layout, settings.seed)
         self._loras = ManyLoras(base.unet, layout, settings.scale)
         self._open = ExitStack()
 
@@ -120,11 +125,42 @@ class Trainer:
         """
         if not people:
             raise BadParameter("nobody to train: give at least one person")
+        start = self._start(people).to(self._base.device)  # (P, D)
+        places = self._layout.factor_places[1].to(start.device) if self._settings.freeze_a else None
+
+        def lay(numbers: Tensor) -> Tensor:
+            return numbers if places is None else start.index_copy(1, places, numbers)
+
+        moving = (start if places is None else start[:, places]).requires_grad_()  # (P, D), or (P, numbers of B)
+        generator = torch.Generator().manual_seed(self._settings.seed)
+        losses = self.descend(people, moving, lay, generator, progress=progress)
+        return _result(lay(moving).detach(), losses, people)
+
+    def descend(
+        self,
+        people: Sequence[Encoded],
+        moving: Tensor,
+        lay: Callable[[Tensor], Tensor],
+        generator: torch.Generator,
+        *,
+        beside: Sequence[torch.optim.Optimizer] = (),
+        progress: bool = False,
+    ) -> Tensor:
+        """Trains numbers of P people, in place, by as many steps as the settings say.
+
+        Args:
+            people: P people, see ``train``.
+            moving: (P, N) leaf, what is each person's own; its gradients are clipped for each person.
+            lay: (P, N) -> the flat LoRAs (P, D) that the base runs under.
+            generator: of pictures, timesteps and noise.
+            beside: optimisers of what else ``lay`` depends on; they step with each step.
+            progress: whether to show a bar over the steps.
+
+        Returns:
+            (steps, P) losses on the base's device.
+        """
         base, settings = self._base, self._settings
         data = gather(base, people, settings)
-        start = self._start(people).to(base.device)  # (P, D)
-        places = self._layout.factor_places[1].to(base.device) if settings.freeze_a else None
-        moving = (start if places is None else start[:, places]).clone().requires_grad_()  # (P, D), or B's numbers
         optimizer = torch.optim.AdamW(
             [moving],
             lr=settings.lr,
@@ -133,28 +169,24 @@ class Trainer:
             weight_decay=settings.weight_decay,
             fused=base.device.type in ("cpu", "cuda"),
         )
-        generator = torch.Generator().manual_seed(settings.seed)
         losses = torch.empty(settings.steps, len(people), device=base.device)
         for step in tqdm(range(settings.steps), disable=not progress, unit="step", leave=False):
             optimizer.param_groups[0]["lr"] = settings.lr_at(step)
-            flat = moving if places is None else start.index_copy(1, places, moving)  # (P, D)
-            self._loras.set(flat)
+            self._loras.set(lay(moving))
             loss = denoising_losses(base, self._unet, data, settings, generator)  # (P,)
             loss.sum().backward()
-            clip_each(moving, settings.max_grad_norm)
-            optimizer.step()
-            optimizer.zero_grad()
+            _clip(moving, settings.max_grad_norm)
+            for one in (optimizer, *beside):
+                one.step()
+                one.zero_grad()
             losses[step] = loss.detach()
-        flat = moving.detach() if places is None else start.index_copy(1, places, moving.detach())
-        return _result(flat, losses, people)
+        return losses
 
     def _start(self, people: Sequence[Encoded]) -> Tensor:
         """Where P people start, (P, D): all at one place, or each at a place of the person's own."""
-        seed, start = self._settings.seed, self._settings.start
-        if start is not None:
-            return read_start(start, self._layout, self._base.name, self._settings.scale).repeat(len(people), 1)
-        if self._settings.shared_start:
-            return initial_flat(self._layout, seed).repeat(len(people), 1)
+        if self._shared is not None:
+            return self._shared.repeat(len(people), 1)
+        seed = self._settings.seed
         seeds = (hashlib.sha256(f"{seed} {person.identity}".encode()).digest() for person in people)
         return torch.stack([initial_flat(self._layout, int.from_bytes(one[:7], "big")) for one in seeds])
 
@@ -174,6 +206,13 @@ def train_people(
 
 def _compilers() -> list[str]:
     return [name for name in (os.environ.get("CXX"), "g++", "clang++", "c++") if name]
+
+
+def _clip(rows: Tensor, most: float) -> None:
+    """Shortens each person's own gradient (P, N) to the length ``most``, as ``clip_grad_norm_`` does for one."""
+    assert rows.grad is not None
+    length = torch.linalg.vector_norm(rows.grad, dim=1, keepdim=True)  # (P, 1)
+    rows.grad.mul_((most / (length + 1e-6)).clamp(max=1.0))
 
 
 @contextmanager

@@ -1,4 +1,4 @@
-"""The start that LoRAs of the world's people share: A learnt over rendered people, see ``difflora.corpus.start``."""
+"""The start that LoRAs of the world's people share: A learnt over rendered people (``corpus.start_learning``)."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from difflora.corpus.dreambooth import train_people
 from difflora.corpus.latents import Encoded, encode_person
 from difflora.corpus.many import ManyLoras
 from difflora.corpus.settings import DreamBoothSettings
-from difflora.corpus.start import StartSettings, learn_start, save_start
+from difflora.corpus.start_learning import StartSettings, learn_start, save_start
 from difflora.encoders.faces import InsightFaceEncoder
 from difflora.identities.filter import look
 from difflora.lora import LoraLayout

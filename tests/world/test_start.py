@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from difflora.corpus.settings import DreamBoothSettings
-from difflora.corpus.start import StartSettings
+from difflora.corpus.start_learning import StartSettings
 from difflora.errors import BadFile
 from difflora.lora import LoraWeights
 from difflora.stages.params import load_params
