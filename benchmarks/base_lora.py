@@ -176,8 +176,8 @@ def main(
             labels += [f"person {number}: two renders, then the base", f"person {number}: two renders, then the LoRA"]
     mean = {k: sum(f[k] for f in figures) / people for k in figures[0]}
     settings = {"people": people, "images": images, "prompts": prompts, "steps": steps, "lr": lr, "rank": rank}
-    settings |= {"batch_size": batch_size}
-    settings |= {"face_weight": face_weight, "mode_scale": mode_scale, "guidance": guidance, "seed": seed}
+    settings |= {"batch_size": batch_size, "face_weight": face_weight, "mode_scale": mode_scale}
+    settings |= {"guidance": guidance, "seed": seed}
     write_json(out.with_suffix(".json"), {"settings": settings, "mean": mean, "people": figures})
     write_atomic(out.with_suffix(".png"), grid(rows, labels))
     typer.echo(json.dumps({k: round(v, 3) for k, v in mean.items()} | {"gain": round(mean["lora"] - mean["base"], 3)}))

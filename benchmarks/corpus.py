@@ -28,15 +28,13 @@ from torch import Tensor
 from difflora.corpus.allocator import keep_freed_memory
 from difflora.corpus.base import DTYPES, FrozenBase
 from difflora.corpus.dreambooth import train_people
-from difflora.corpus.latents import Encoded, encode_person
-from difflora.corpus.many import ManyLoras
+from difflora.corpus.latents import Encoded
 from difflora.corpus.settings import DreamBoothSettings
 from difflora.encoders.faces import InsightFaceEncoder
 from difflora.files import write_json
-from difflora.identities.filter import look
 from difflora.lora import LoraLayout
-from difflora.world.generate import generate, load_base
-from difflora.world.identities import RenderedPeople
+from difflora.world.generate import load_base
+from difflora.world.subjects import Subject, likeness, make_subjects
 
 ASSETS = Path("assets/embedded")
 Precision = Literal["fp32", "bf16"]
@@ -65,28 +63,6 @@ class Stopwatch:
         """The time since, divided by a number of parts."""
         clock, cpu = self._started
         return Timing((time.perf_counter() - clock) / parts, (time.process_time() - cpu) / parts)
-
-
-@dataclass(frozen=True)
-class Subject:
-    """A person: what a LoRA learns from, what its pictures are compared with, and what they are asked to show."""
-
-    encoded: Encoded
-    references: Tensor
-    prompts: list[str]
-
-
-def make_subjects(
-    base: FrozenBase, encoder: InsightFaceEncoder, count: int, images: int, prompts: int, seed: int
-) -> list[Subject]:
-    """Fresh people with ``images`` renders to learn from, four references and ``prompts`` prompts of other scenes."""
-    source = RenderedPeople(seed=seed)
-    subjects = []
-    for identity in source.ids(count):
-        learn, other = source.candidates(identity, images, 0), source.candidates(identity, 4 + prompts, 1)
-        encoded = encode_person(base, identity, learn.images, learn.captions, look(encoder, learn.images).boxes)
-        subjects.append(Subject(encoded, other.images[:4], other.captions[4:]))
-    return subjects
 
 
 def in_precision(person: Encoded, dtype: torch.dtype) -> Encoded:
@@ -139,40 +115,6 @@ def plain_lora(
     )
     unet.unload_lora()
     return flat, timing
-
-
-def likeness(
-    pipeline: Any,
-    layout: LoraLayout,
-    scale: float,
-    flat: Tensor | None,
-    subjects: list[Subject],
-    encoder: InsightFaceEncoder,
-    seed: int,
-) -> list[float]:
-    """Each person's mean cosine between drawn pictures and references; a picture without a face counts 0.
-
-    Args:
-        pipeline: draws, in float32.
-        layout: of the LoRAs.
-        scale: alpha / rank.
-        flat: (P, D); None for the base alone.
-        subjects: P people.
-        encoder: the face pack.
-        seed: of the noise.
-    """
-    figures = []
-    for place, subject in enumerate(subjects):
-        wanted = look(encoder, subject.references)
-        if flat is None:
-            drawn = generate(pipeline, subject.prompts, seed)
-        else:
-            with ManyLoras(pipeline.unet, layout, scale) as loras:
-                loras.set(flat[place : place + 1])
-                drawn = generate(pipeline, subject.prompts, seed)  # (N, 3, H, W)
-        seen = look(encoder, drawn.mul(255).round().byte())
-        figures.append(float((seen.embeddings @ wanted.embeddings[wanted.found].T).mean()))
-    return figures
 
 
 def machine() -> dict[str, Any]:

@@ -20,12 +20,10 @@ import yaml
 from rich.console import Console
 from rich.table import Table
 
-from benchmarks.corpus import make_subjects
 from difflora.corpus.allocator import keep_freed_memory
 from difflora.corpus.base import FrozenBase
 from difflora.corpus.dreambooth import train_people
 from difflora.corpus.settings import DreamBoothSettings, read_settings
-from difflora.encoders.faces import InsightFaceEncoder
 from difflora.errors import BadParameter
 from difflora.evaluation.likeness import Likeness
 from difflora.evaluation.measure import Measured, Scorer
@@ -36,6 +34,8 @@ from difflora.lora import LoraLayout
 from difflora.seeds import noise_seed
 from difflora.stages.params import load_params
 from difflora.world.agreement import ClassifierAgreement
+from difflora.world.faces.pack import open_encoder
+from difflora.world.subjects import make_subjects
 
 ASSETS = Path("assets/embedded")
 
@@ -73,7 +73,7 @@ def main(
     preset = load_params(Path("presets/embedded.yaml")).corpus.dreambooth
     chosen = [(words, read_recipe(words, preset)) for words in recipes]
     base = FrozenBase.open(ASSETS / "base", "difflora-embedded", hash_files=False)
-    encoder = InsightFaceEncoder(ASSETS / "insightface", "world", det_size=(128, 128))
+    encoder = open_encoder(ASSETS)
     likeness = Likeness(encoder, ASSETS / "evaluation" / "recogniser" / "recogniser.onnx")
     agreement = ClassifierAgreement(ASSETS)
     drawn_of = make_subjects(base, encoder, people, images, prompts, seed)

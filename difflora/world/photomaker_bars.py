@@ -20,7 +20,7 @@ from difflora.photomaker.settings import DrawingSettings
 from difflora.world import GUIDANCE, STEPS
 from difflora.world.bars import Bar
 from difflora.world.captions import caption
-from difflora.world.faces import DET_SIZE, PACK_NAME
+from difflora.world.faces.pack import open_encoder
 from difflora.world.generate import generate, load_base
 from difflora.world.judge import judge_file
 from difflora.world.photomaker import photomaker_file
@@ -85,7 +85,7 @@ def _likeness(embeddings: Tensor, centres: Tensor) -> float:
 
 def _embedded(assets: Path, kinds: Sequence[Tensor]) -> list[tuple[str, bool, list[Tensor]]]:
     """Embeddings of pictures by both recognisers, aligned by the pack's detector: name, whether it has a goal."""
-    pack = InsightFaceEncoder(assets / "insightface", PACK_NAME, det_size=DET_SIZE)
+    pack = open_encoder(assets)
     judge = FaceRecogniser.open(judge_file(assets))
     crops, found = [], []
     for images in kinds:

@@ -3,33 +3,28 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field
-from torch import Tensor
 
 from difflora.corpus.base import FrozenBase
 from difflora.corpus.dreambooth import train_people
-from difflora.corpus.latents import Encoded, encode_person
-from difflora.corpus.many import ManyLoras
+from difflora.corpus.latents import Encoded
 from difflora.corpus.settings import DreamBoothSettings
 from difflora.corpus.start_learning import StartSettings, learn_start, save_start
-from difflora.encoders.faces import InsightFaceEncoder
-from difflora.identities.filter import look
 from difflora.lora import LoraLayout
 from difflora.world.bars import Bar
-from difflora.world.faces import DET_SIZE, PACK_NAME
-from difflora.world.generate import generate
+from difflora.world.faces.pack import open_encoder
 from difflora.world.identities import RenderedPeople
+from difflora.world.subjects import encode_rendered, likeness, make_subjects
 
 FILE = "start/start.safetensors"
 BASE_NAME = "difflora-embedded"
 MARGIN = 0.10
 """How much more likeness LoRAs must gain from it than from a random A."""
 
-_PEOPLE, _PROMPTS, _REFERENCES, _STEPS = 8, 6, 4, 12
+_PEOPLE, _PROMPTS, _STEPS = 8, 6, 12
 
 
 class WorldStartSettings(BaseModel):
@@ -71,13 +66,14 @@ def train_start(settings: WorldStartSettings | None, assets: Path, work: Path) -
     """
     settings = settings or WorldStartSettings()
     chosen, at_once = settings.dreambooth, settings.how.people_at_once
-    base, encoder = FrozenBase.open(assets / "base", BASE_NAME), _encoder(assets)
+    base, encoder = FrozenBase.open(assets / "base", BASE_NAME), open_encoder(assets)
     layout = LoraLayout.from_unet(base.unet, chosen.targets, chosen.rank)
     source = RenderedPeople(seed=settings.seed)
     ids = source.ids(settings.how.episodes * at_once)
 
     def people(episode: int) -> list[Encoded]:
-        return _encoded(base, encoder, source, ids[episode * at_once :][:at_once], settings.images)
+        chosen_ids = ids[episode * at_once :][:at_once]
+        return [encode_rendered(base, encoder, source, identity, settings.images) for identity in chosen_ids]
 
     learnt = learn_start(base, layout, people, chosen, settings.how, checkpoint=work / "checkpoints" / "start")
     (assets / FILE).parent.mkdir(parents=True, exist_ok=True)
@@ -98,33 +94,30 @@ def verify_start(assets: Path, seed: int, count: int | None = None) -> list[Bar]
         count: people; None for 8.
     """
     settings = WorldStartSettings()
-    base, encoder = FrozenBase.open(assets / "base", BASE_NAME), _encoder(assets)
+    base, encoder = FrozenBase.open(assets / "base", BASE_NAME), open_encoder(assets)
     chosen = settings.dreambooth
     layout = LoraLayout.from_unet(base.unet, chosen.targets, chosen.rank)
-    source = RenderedPeople(seed=seed)
-    ids = source.ids(count or _PEOPLE)
-    people = _encoded(base, encoder, source, ids, settings.images)
-    other = [source.candidates(identity, _REFERENCES + _PROMPTS, 1) for identity in ids]
-    prompts = [one.captions[_REFERENCES:] for one in other]
-    seen = [look(encoder, one.images[:_REFERENCES]) for one in other]
-    wanted = [one.embeddings[one.found] for one in seen]
+    subjects = make_subjects(base, encoder, count or _PEOPLE, settings.images, _PROMPTS, seed)
 
-    def likeness(flat: Tensor | None) -> float:
-        figures = []
-        for place, texts in enumerate(prompts):
-            if flat is None:
-                drawn = generate(base.pipeline, texts, seed, steps=_STEPS, guidance_scale=1.0)
-            else:
-                with ManyLoras(base.unet, layout, chosen.scale) as loras:
-                    loras.set(flat[place : place + 1])
-                    drawn = generate(base.pipeline, texts, seed, steps=_STEPS, guidance_scale=1.0)
-            found = look(encoder, drawn.mul(255).round().byte()).embeddings  # (K, D)
-            figures.append(float((found @ wanted[place].T).mean()))
+    def mean_likeness(recipe: DreamBoothSettings | None) -> float:
+        """Of LoRAs trained by a recipe; of the base for none."""
+        people = [subject.encoded for subject in subjects]
+        flat = None if recipe is None else train_people(base, layout, people, recipe, progress=True).flat
+        figures = likeness(
+            base.pipeline,
+            layout,
+            chosen.scale,
+            flat,
+            subjects,
+            encoder,
+            seed,
+            steps=_STEPS,
+            guidance_scale=1.0,
+        )
         return sum(figures) / len(figures)
 
-    plain = likeness(None)
-    own = likeness(_trained(base, layout, people, chosen.model_copy(update={"start": assets / FILE})))
-    random = likeness(_trained(base, layout, people, chosen))
+    plain, random = mean_likeness(None), mean_likeness(chosen)
+    own = mean_likeness(chosen.model_copy(update={"start": assets / FILE}))
     return [
         Bar(
             f"start: gain in likeness of LoRAs of {chosen.steps} steps; a random A's and {MARGIN:g}",
@@ -133,22 +126,4 @@ def verify_start(assets: Path, seed: int, count: int | None = None) -> list[Bar]
         ),
         Bar("start: the same from a random A", math.nan, random - plain),
         Bar("start: likeness of the base", math.nan, plain),
-    ]
-
-
-def _trained(base: FrozenBase, layout: LoraLayout, people: Sequence[Encoded], settings: DreamBoothSettings) -> Tensor:
-    return train_people(base, layout, people, settings, progress=True).flat
-
-
-def _encoder(assets: Path) -> InsightFaceEncoder:
-    return InsightFaceEncoder(assets / "insightface", PACK_NAME, det_size=DET_SIZE)
-
-
-def _encoded(
-    base: FrozenBase, encoder: InsightFaceEncoder, source: RenderedPeople, ids: Sequence[str], images: int
-) -> list[Encoded]:
-    drawn = [source.candidates(identity, images, 0) for identity in ids]
-    return [
-        encode_person(base, identity, one.images, one.captions, look(encoder, one.images).boxes)
-        for identity, one in zip(ids, drawn, strict=True)
     ]

@@ -10,6 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from difflora.encoders.faces import InsightFaceEncoder
 from difflora.encoders.pack import open_pack, without_warnings
 from difflora.errors import BadFile
 from difflora.world.faces import DET_SIZE, PACK_NAME
@@ -37,6 +38,15 @@ def load_pack(assets: str | Path, *, det_thresh: float = 0.5) -> Any:
         if not path.is_file():
             raise BadFile(f"{path}: no such file; make it with `difflora world train faces`, or restore it")
     return open_pack(Path(assets) / "insightface", PACK_NAME, det_size=DET_SIZE, det_thresh=det_thresh)
+
+
+def open_encoder(assets: Path) -> InsightFaceEncoder:
+    """The embedded world's pack as what pictures are conditioned on and filtered by.
+
+    Raises:
+        BadFile: if one of its files is missing or truncated.
+    """
+    return InsightFaceEncoder(assets / "insightface", PACK_NAME, det_size=DET_SIZE)
 
 
 def to_bgr(image: Tensor) -> np.ndarray[Any, np.dtype[np.uint8]]:
