@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +21,7 @@ from difflora.models import DiffLoRAPipeline
 from difflora.stages.run import run_stage
 from difflora.study.build import build_study
 from tests.html import Page
+from tests.launch import launch
 
 
 def _report(root: Path, name: str) -> dict[str, Any]:
@@ -162,17 +160,7 @@ def test_a_launchers_processes_share_a_training_and_one_of_them_writes(chain: Pa
     shutil.copytree(chain, root)
     for stage in ("lae", "dit"):
         shutil.rmtree(root / "models" / stage)
-        launch = ["accelerate.commands.launch", "--multi_gpu", "--num_processes", "2", "--num_machines", "1"]
-        options = ["--mixed_precision", "no", "--dynamo_backend", "no", "--main_process_port", "0"]
-        command = [sys.executable, "-m", *launch, *options, "-m", "difflora.cli", "stage", stage]
-        done = subprocess.run(
-            [*command, "--params", str(root / "params.yaml")],
-            env=os.environ | {"CUDA_VISIBLE_DEVICES": "", "OMP_NUM_THREADS": "1"},
-            capture_output=True,
-            text=True,
-            timeout=240,
-        )
-        assert done.returncode == 0, done.stderr[-3000:]
+        launch(2, "difflora.cli", "stage", stage, "--params", root / "params.yaml")
         one, two = _report(chain, f"{stage}.json"), _report(root, f"{stage}.json")
         assert two["loss"] == pytest.approx(one["loss"], rel=1e-3)
         assert two["parameters"] == one["parameters"]

@@ -23,7 +23,6 @@ from difflora.training import (
     train_dit,
     train_lae,
 )
-from difflora.training.reproducible import weights_digest
 
 
 def main(corpus_folder: str, features_file: str, base_folder: str, people_folder: str, out: str) -> None:
@@ -73,8 +72,7 @@ def main(corpus_folder: str, features_file: str, base_folder: str, people_folder
             "dit": dit.report.history,
             "effect": dit.effect_report.history,
         }
-        done = {"processes": accelerator.num_processes, "weights": weights_digest(dit.transformer)}
-        write_json(place / "done.json", {**done, "histories": histories})
+        write_json(place / "done.json", {"processes": accelerator.num_processes, "histories": histories})
 
 
 if __name__ == "__main__":
