@@ -1,4 +1,4 @@
-"""What a training step sees: the pictures of P people, and draws of noise, timesteps and pictures that all share."""
+"""What a training step sees: the pictures of P people, and draws of noise, timesteps and pictures, shared or not."""
 
 from __future__ import annotations
 
@@ -32,22 +32,30 @@ class Batch:
     prior: Batch | None = None  # of each person's class; people of one class have the same pictures
 
     def rows(self, places: Tensor) -> Tensor:
-        """Where places in [0, 1) fall in each person's list: (b,) to (P, b) int64."""
+        """Where places in [0, 1) fall in each person's list: (P, b) or, for all alike, (1, b) to (P, b) int64."""
         chosen = (places * self.counts[:, None]).long().clamp(max=self.counts[:, None] - 1)  # (P, b)
         return self.starts[:, None] + chosen
 
 
 @dataclass(frozen=True)
+class Apart:
+    """People with draws of their own: the ``mine`` of ``people`` whose losses are computed, maybe elsewhere too."""
+
+    people: int
+    mine: slice
+
+
+@dataclass(frozen=True)
 class Drawn:
-    """What the UNet is shown of P people: n pictures of each, under noise that is the same for all people."""
+    """What the UNet is shown of P people: n pictures of each, and their noise."""
 
     latents: Tensor  # (P, n, C, h, w) float32, clean
     prompt_embeds: Tensor  # (P, n, L, W)
     pooled_embeds: Tensor | None  # (P, n, W2)
     time_ids: Tensor | None  # (P, n, 6)
     weight: Tensor  # (P, n, 1, h, w) how much an error counts at each place
-    timesteps: Tensor  # (n,) int64
-    noise: Tensor  # (n, C, h, w)
+    timesteps: Tensor  # (P, n) int64
+    noise: Tensor  # (P, n, C, h, w)
 
     def __add__(self, other: Drawn) -> Drawn:
         """These pictures of each person, then the others."""
@@ -57,8 +65,8 @@ class Drawn:
             _both(self.pooled_embeds, other.pooled_embeds),
             _both(self.time_ids, other.time_ids),
             torch.cat([self.weight, other.weight], 1),
-            torch.cat([self.timesteps, other.timesteps]),
-            torch.cat([self.noise, other.noise]),
+            torch.cat([self.timesteps, other.timesteps], 1),
+            torch.cat([self.noise, other.noise], 1),
         )
 
 
@@ -135,9 +143,15 @@ def min_snr_weights(scheduler: DDPMScheduler, timesteps: Tensor, gamma: float) -
 
 
 def denoising_losses(
-    base: FrozenBase, unet: nn.Module, data: Batch, settings: DreamBoothSettings, generator: torch.Generator
+    base: FrozenBase,
+    unet: nn.Module,
+    data: Batch,
+    settings: DreamBoothSettings,
+    generator: torch.Generator,
+    *,
+    apart: Apart | None = None,
 ) -> Tensor:
-    """Each person's loss on one batch of draws, which are the same for all people.
+    """Each person's loss on one batch of draws.
 
     It is the mean squared error, weighted by place and, where ``snr_gamma`` is set, by timestep. With prior
     preservation the mean squared error on as many pictures of the person's class is added, times its factor alone.
@@ -148,46 +162,56 @@ def denoising_losses(
         data: P people.
         settings: how many pictures a step, and which loss.
         generator: draws pictures, timesteps and noise, on the CPU, whatever the device.
+        apart: who these people are where each has draws of their own, as what learns from all of them together wants;
+            None where the draws are the same for all, as each one's training alone wants.
 
     Returns:
         (P,) float32.
     """
     people, size, prior = len(data.counts), settings.batch_size, settings.prior_preservation
-    drawn = _draw(base, data, settings, generator)
+    drawn = _draw(base, data, settings, generator, apart)
     if data.prior is not None:
-        drawn += _draw(base, data.prior, settings, generator)
+        drawn += _draw(base, data.prior, settings, generator, apart)
     errors = _errors(base, unet, drawn).unflatten(0, (people, -1)) * drawn.weight  # (P, n, C, h, w)
     own = errors[:, :size]
     if settings.snr_gamma is not None:
-        weights = min_snr_weights(base.scheduler, drawn.timesteps[:size], settings.snr_gamma)  # (b,)
-        own = own * weights[:, None, None, None]
+        weights = min_snr_weights(base.scheduler, drawn.timesteps[:, :size].flatten(), settings.snr_gamma)  # (P * b,)
+        own = own * weights.view(people, size, 1, 1, 1)
     losses: Tensor = own.reshape(people, -1).mean(1)  # (P,)
     if data.prior is not None and prior is not None:
         losses = losses + prior.weight * errors[:, size:].reshape(people, -1).mean(1)
     return losses
 
 
-def _draw(base: FrozenBase, data: Batch, settings: DreamBoothSettings, generator: torch.Generator) -> Drawn:
+def _draw(
+    base: FrozenBase, data: Batch, settings: DreamBoothSettings, generator: torch.Generator, apart: Apart | None
+) -> Drawn:
     """Draws ``batch_size`` pictures of each person, and their timesteps and noise."""
-    count, steps = settings.batch_size, base.scheduler.config.num_train_timesteps
-    places = torch.rand(count, generator=generator)  # (n,)
-    timesteps = spread_timesteps(count, steps, generator, settings.mode_scale)  # (n,)
-    noise = torch.randn(count, *data.latents.shape[1:], generator=generator)  # (n, C, h, w)
+    people, count, steps = len(data.counts), settings.batch_size, base.scheduler.config.num_train_timesteps
+    sets, mine = (1, slice(0, 1)) if apart is None else (apart.people, apart.mine)
+    places = torch.rand(sets, count, generator=generator)[mine]
+    spread = spread_timesteps(sets * count, steps, generator, settings.mode_scale)
+    timesteps = spread.view(count, sets).T[mine]  # each set of draws has some of all parts of the schedule
+    noise = torch.randn(sets, count, *data.latents.shape[1:], generator=generator)[mine]
     rows = data.rows(places.to(base.device))  # (P, n)
     pooled = None if data.pooled_embeds is None else data.pooled_embeds[rows]
     told = None if data.time_ids is None else data.time_ids[rows]
-    latents, prompt = data.latents[rows], data.prompt_embeds[rows]
-    weight = data.weight[rows]  # (P, n, 1, h, w)
-    return Drawn(latents, prompt, pooled, told, weight, timesteps.to(base.device), noise.to(base.device))
+    return Drawn(
+        data.latents[rows],
+        data.prompt_embeds[rows],
+        pooled,
+        told,
+        data.weight[rows],
+        timesteps.to(base.device).expand(people, -1),
+        noise.to(base.device).expand(people, -1, -1, -1, -1),
+    )
 
 
 def _errors(base: FrozenBase, unet: nn.Module, drawn: Drawn) -> Tensor:
     """Squared errors, (P * n, C, h, w)."""
-    people = len(drawn.latents)
     pooled = None if drawn.pooled_embeds is None else drawn.pooled_embeds.flatten(0, 1)
     told = None if drawn.time_ids is None else drawn.time_ids.flatten(0, 1)
-    timesteps = drawn.timesteps.repeat(people)  # (P * n,)
-    noise = drawn.noise.repeat(people, 1, 1, 1)  # (P * n, C, h, w)
+    timesteps, noise = drawn.timesteps.flatten(0, 1), drawn.noise.flatten(0, 1)  # (P * n,), (P * n, C, h, w)
     latents, prompt = drawn.latents.flatten(0, 1), drawn.prompt_embeds.flatten(0, 1)
     return squared_errors(base, unet, latents, timesteps, noise, prompt, pooled, told)
 

@@ -20,7 +20,7 @@ from difflora.encoders.faces import InsightFaceEncoder
 from difflora.errors import BadImage, BadParameter
 from difflora.identities.augment import AugmentSettings, augment
 from difflora.identities.consent import Consent
-from difflora.identities.filter import look, most_similar, pick
+from difflora.identities.filter import in_order, look, most_similar, pick
 from difflora.identities.known import known_people
 from difflora.identities.photographs.source import photographs_behind
 from difflora.identities.screen import ScreenedSource, screen
@@ -39,6 +39,11 @@ class IdentitySettings(BaseModel):
     keep: int = Field(85, ge=1, description="the most similar of them that are kept")
     references: int = Field(
         4, ge=0, description="of the kept ones, taken out of the LoRA's training to condition on and compare with"
+    )
+    in_order: bool = Field(
+        False,
+        description="learn from the first pictures, show the last, and crop and mirror everyone's alike, so that people "
+        "whom the source puts into the same scenes get LoRAs that differ by the person; off draws at random",
     )
     seed: int = Field(0, ge=0, lt=2**63)
     augment: AugmentSettings = AugmentSettings()
@@ -131,10 +136,13 @@ def choose_pictures(
             )
         keep = min(keep, there)
     kept, cosines = most_similar(seen.embeddings, seen.found, keep, identity)
-    generator = torch.Generator().manual_seed(seed)
-    order = torch.randperm(len(kept), generator=generator)
-    shown = kept[order[: settings.references].sort().values]
-    learnt = kept[order[settings.references :].sort().values]
+    generator = torch.Generator().manual_seed(settings.seed if settings.in_order else seed)
+    if settings.in_order:
+        learnt, shown = in_order(kept, len(kept) - settings.references)
+    else:
+        order = torch.randperm(len(kept), generator=generator)
+        shown = kept[order[: settings.references].sort().values]
+        learnt = kept[order[settings.references :].sort().values]
     captions = pick(all_captions, learnt)
     images, captions, boxes = augment(candidates[learnt], captions, seen.boxes[learnt], settings.augment, generator)
     face = {

@@ -109,6 +109,27 @@ def most_similar(embeddings: Tensor, found: Tensor, keep: int, identity: str) ->
     return places[chosen], cosines[chosen]
 
 
+def in_order(kept: Tensor, count: int) -> tuple[Tensor, Tensor]:
+    """Splits kept pictures so that the same place of everyone's list holds the same candidate, but for dropped ones.
+
+    Args:
+        kept: (N,) int64 places of candidates, rising.
+        count: how many to learn from, at most N.
+
+    Returns:
+        Places of those to learn from (count,): the first ``count`` candidates, a dropped one replaced by the first
+        kept one beyond them; and the rest (N - count,).
+    """
+    first = kept[kept < count]
+    spare = kept[len(first) :]  # beyond the first ``count`` candidates
+    learnt = torch.empty(count, dtype=torch.int64)
+    dropped = torch.ones(count, dtype=torch.bool)
+    dropped[first] = False
+    learnt[first] = first
+    learnt[dropped] = spare[: count - len(first)]
+    return learnt, spare[count - len(first) :]
+
+
 def pick(items: Sequence[str], places: Tensor) -> list[str]:
     """The items at these places."""
     return [items[place] for place in places.tolist()]

@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from difflora.corpus.base import FrozenBase, gradient_checkpointing
-from difflora.corpus.draws import denoising_losses, gather
+from difflora.corpus.draws import Apart, denoising_losses, gather
 from difflora.corpus.many import ManyLoras
 from difflora.corpus.people import PeopleFolder
 from difflora.corpus.settings import DreamBoothSettings
@@ -96,7 +96,8 @@ class EffectTask(nn.Module):
         people = [self._pictures[place] for place in batch.my_places.tolist()]
         self._loras.set(flat)
         data = gather(self._base, people, self._drawing)
-        return denoising_losses(self._base, self._unet[0], data, self._drawing, batch.cpu_generator).mean()
+        apart = Apart(len(batch.places), batch.mine)
+        return denoising_losses(self._base, self._unet[0], data, self._drawing, batch.cpu_generator, apart=apart).mean()
 
     @torch.no_grad()
     def _noisy(self, batch: Batch, shown: Shown) -> tuple[Tensor, Tensor]:

@@ -20,6 +20,9 @@ class LoopSettings(BaseModel):
     schedule: Literal["constant", "cosine"] = "cosine"
     final_lr: float = Field(0.05, ge=0, le=1, description="the rate at the end over the peak; not of 'constant'")
     betas: tuple[float, float] = (0.9, 0.99)
+    eps: float = Field(
+        1e-8, gt=0, description="AdamW's; near a gradient's own size, numbers that hardly matter hardly move"
+    )
     weight_decay: float = Field(0.01, ge=0, description="of matrices, not of biases and the like")
     max_grad_norm: float = Field(1.0, gt=0)
     ema_decay: float | None = Field(0.999, ge=0, lt=1, description="of the average that is kept; None for none")

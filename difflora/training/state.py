@@ -45,6 +45,7 @@ class TrainingState:
             [{"params": ps, "factor": factor, "weight_decay": decay} for (factor, decay), ps in groups.items()],
             lr=settings.lr,
             betas=settings.betas,
+            eps=settings.eps,
             fused=device.type in ("cpu", "cuda"),
         )
         self._decay = settings.ema_decay

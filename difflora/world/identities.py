@@ -43,17 +43,27 @@ class RenderedPeople:
     Args:
         seed: which people; trainings of the world's models used 1 and 2, whose people are drawn otherwise.
         subject: a word before the class word in captions, such as a DreamBooth token ("sks"); none by default.
+        same_scenes: how many of each person's pictures, the first ones, show everyone in the same scenes, in words of
+            their own.
     """
 
-    def __init__(self, seed: int = 0, subject: str = "") -> None:
+    def __init__(self, seed: int = 0, subject: str = "", same_scenes: int = 0) -> None:
         if not 0 <= seed < 2**31:
             raise BadParameter(f"seed is {seed}: give one from 0 to {2**31 - 1}")
-        self.seed, self.subject = seed, subject
+        if same_scenes < 0:
+            raise BadParameter(f"same_scenes is {same_scenes}: give 0 or more")
+        self.seed, self.subject, self.same_scenes = seed, subject, same_scenes
 
     @property
     def settings(self) -> Mapping[str, Any]:
         """Seed, subject and a hash of what the renderer draws."""
-        return {"kind": "rendered", "seed": self.seed, "subject": self.subject, "renderer": _renderer()}
+        return {
+            "kind": "rendered",
+            "seed": self.seed,
+            "subject": self.subject,
+            "same_scenes": self.same_scenes,
+            "renderer": _renderer(),
+        }
 
     def ids(self, count: int) -> list[str]:
         """The first ``count`` people of this seed."""
@@ -75,17 +85,26 @@ class RenderedPeople:
         return {"source": "rendered by difflora.world", "licence": "Apache-2.0", "date": _DRAWN_SINCE}
 
     def candidates(self, identity: str, count: int, seed: int) -> RenderedCandidates:
-        """Draws a person in ``count`` random scenes.
+        """Draws a person in ``count`` random scenes, the first ``same_scenes`` of which are everyone's.
 
         Raises:
             BadParameter: if the id is not of this source.
         """
-        person = self.person(identity)
-        generator = torch.Generator().manual_seed(_number(f"{identity} {seed}"))
+        person, own = self.person(identity), max(0, count - self.same_scenes)
+        parts = [
+            self._drawn(person, part, torch.Generator().manual_seed(_number(name)))
+            for part, name in ((self.same_scenes, f"scenes {self.seed}"), (own, f"{identity} {seed}"))
+            if part
+        ]
+        images = torch.cat([drawn for drawn, _ in parts])[:count]
+        captions = [each for _, said in parts for each in said][:count]
+        return RenderedCandidates(images, captions, person.gender[0])
+
+    def _drawn(self, person: People, count: int, generator: torch.Generator) -> tuple[Tensor, list[str]]:
+        """Pictures (count, 3, 64, 64) of a person in scenes that the generator draws, and their captions."""
         people, scenes = person[[0] * count], sample_scenes(count, generator)
         pool = draw_pool(people, scenes, torch.zeros(count, dtype=torch.int64))
-        captions = caption(people, scenes, generator, trait_dropout=1.0, subject=self.subject)
-        return RenderedCandidates(pool.images, captions, person.gender[0])
+        return pool.images, caption(people, scenes, generator, trait_dropout=1.0, subject=self.subject)
 
 
 def _number(text: str) -> int:

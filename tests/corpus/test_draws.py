@@ -2,13 +2,15 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
+from typing import Any
 
 import pytest
 import torch
 from diffusers import DDPMScheduler
+from torch import Tensor
 
 from difflora.corpus.base import FrozenBase
-from difflora.corpus.draws import denoising_losses, gather, min_snr_weights
+from difflora.corpus.draws import Apart, denoising_losses, gather, min_snr_weights
 from difflora.corpus.latents import Encoded
 from difflora.corpus.settings import DreamBoothSettings
 
@@ -57,3 +59,45 @@ def test_no_signal_at_all_is_the_limit_and_no_nan() -> None:
     scheduler = DDPMScheduler(prediction_type="v_prediction", rescale_betas_zero_snr=True)
     assert scheduler.alphas_cumprod[-1] == 0
     assert min_snr_weights(scheduler, torch.tensor([999]), 5.0) == pytest.approx(2.0)
+
+
+def _drawn(
+    base: FrozenBase, people: list[Encoded], apart: Apart | None, monkeypatch: pytest.MonkeyPatch
+) -> list[Tensor]:
+    """Timesteps (P, 3) and noise (P, 3, C, h, w) that the UNet would be shown."""
+    seen: list[Tensor] = []
+
+    def errors(base: Any, unet: Any, latents: Tensor, timesteps: Tensor, noise: Tensor, *more: Any) -> Tensor:
+        seen.extend(each.unflatten(0, (len(people), -1)) for each in (timesteps, noise))
+        return torch.zeros_like(latents)
+
+    settings = DreamBoothSettings(batch_size=3)
+    with monkeypatch.context() as patched:
+        patched.setattr("difflora.corpus.draws.squared_errors", errors)
+        data, generator = gather(base, people, settings), torch.Generator().manual_seed(5)
+        denoising_losses(base, base.unet, data, settings, generator, apart=apart)
+    return seen
+
+
+def test_draws_are_the_same_for_all_or_each_ones_own(
+    base: FrozenBase, make_encoded: Callable[..., list[Encoded]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    people = make_encoded(4)
+    timesteps, noise = _drawn(base, people, None, monkeypatch)
+    assert torch.equal(timesteps, timesteps[:1].expand_as(timesteps))
+    assert torch.equal(noise, noise[:1].expand_as(noise))
+    timesteps, noise = _drawn(base, people, Apart(4, slice(0, 4)), monkeypatch)
+    assert len(timesteps.unique()) == timesteps.numel()
+    assert len(noise.unique()) == noise.numel()
+    thirds = timesteps * 3 // base.scheduler.config.num_train_timesteps  # everyone sees much, some and little noise
+    assert torch.equal(thirds, torch.arange(3).expand(4, 3))
+
+
+def test_a_share_of_the_people_gets_the_draws_it_has_among_all(
+    base: FrozenBase, make_encoded: Callable[..., list[Encoded]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    people = make_encoded(4)
+    whole = _drawn(base, people, Apart(4, slice(0, 4)), monkeypatch)
+    share = _drawn(base, people[2:], Apart(4, slice(2, 4)), monkeypatch)
+    for each, part in zip(whole, share, strict=True):
+        assert torch.equal(each[2:], part)

@@ -76,6 +76,16 @@ def test_stopped_and_continued_is_the_same(encoder: InsightFaceEncoder, tmp_path
         build_people(tmp_path / "one", RenderedPeople(), encoder, SETTINGS, 3, pack="buffalo_l")
 
 
+def test_in_order_the_first_are_learnt_from_and_the_last_are_shown(encoder: InsightFaceEncoder, tmp_path: Path) -> None:
+    settings = SETTINGS.model_copy(update={"in_order": True, "augment": AugmentSettings(least_crop=1)})
+    people = build_people(tmp_path, Mixed(same_scenes=7), encoder, settings, 2, progress=False)
+    one, other = (people.person(identity) for identity in people.ids)
+    for person in (one, other):
+        numbers = [int(caption.split(":")[0]) for caption in person.captions]
+        assert sum(number == place for place, number in enumerate(numbers)) >= 6, "one of ten was dropped"
+        assert min(int(caption.split(":")[0]) for caption in person.reference_captions) > 6
+
+
 class Faceless(RenderedPeople):
     """The first person has no face."""
 

@@ -6,7 +6,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from difflora.errors import BadImage
-from difflora.identities.filter import centre, most_similar, pick
+from difflora.identities.filter import centre, in_order, most_similar, pick
 
 
 def _cloud(count: int, direction: int, spread: float, seed: int) -> Tensor:
@@ -47,3 +47,20 @@ def test_one_picture_is_its_own_centre() -> None:
     one = _cloud(1, 0, 0.1, 0)
     torch.testing.assert_close(centre(one), one[0])
     assert pick(["a", "b", "c"], torch.tensor([2, 0])) == ["c", "a"]
+
+
+@pytest.mark.parametrize(
+    ("kept", "learnt", "shown"),
+    [
+        ([0, 1, 2, 3, 4, 5], [0, 1, 2, 3], [4, 5]),
+        ([0, 2, 3, 4, 5, 6], [0, 4, 2, 3], [5, 6]),  # 1 was dropped: the first beyond takes its place
+        ([2, 3, 5, 6, 7, 8], [5, 6, 2, 3], [7, 8]),
+        ([0, 1, 2, 3, 6, 7], [0, 1, 2, 3], [6, 7]),
+    ],
+)
+def test_in_order_a_place_of_the_list_is_a_candidate_but_for_dropped_ones(
+    kept: list[int], learnt: list[int], shown: list[int]
+) -> None:
+    one, other = in_order(torch.tensor(kept), 4)
+    assert one.tolist() == learnt
+    assert other.tolist() == shown

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import re
+
 import pytest
 import torch
 
@@ -46,6 +48,23 @@ def test_a_rendered_person_is_a_function_of_id_and_seed() -> None:
     assert torch.equal(person.continuous, two.person("rendered-0-000007").continuous)
     assert not torch.equal(person.continuous, other.continuous)
     assert made.class_word == person.gender[0]
+
+
+def test_the_first_scenes_are_everyones_where_asked() -> None:
+    source = RenderedPeople(same_scenes=4)
+    one, other = (source.candidates(identity, 7, 5) for identity in source.ids(2))
+    dress = re.compile(r"wearing an? (\w+ (?:t-shirt|shirt|hoodie))")
+    worn = [[match.group(1) for match in map(dress.search, made.captions) if match] for made in (one, other)]
+    assert len(worn[0]) == len(worn[1]) == 7
+    assert worn[0][:4] == worn[1][:4]
+    assert worn[0][4:] != worn[1][4:]
+    assert not torch.equal(one.images[:4], other.images[:4])
+    again = source.candidates("rendered-0-000000", 7, 6)
+    assert torch.equal(again.images[:4], one.images[:4])
+    assert not torch.equal(again.images[4:], one.images[4:])
+    assert source.candidates("rendered-0-000000", 3, 5).captions == one.captions[:3]
+    with pytest.raises(BadParameter, match="same_scenes is -1"):
+        RenderedPeople(same_scenes=-1)
 
 
 def test_captions_leave_the_identity_open() -> None:
