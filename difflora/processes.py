@@ -19,15 +19,23 @@ def is_main() -> bool:
     return int(os.environ.get("RANK", "0")) == 0
 
 
-def make_accelerator() -> Accelerator:
-    """On the machine's accelerator, or on the CPU; told so, since processes of a CPU else do not find each other."""
+def make_accelerator(device: str | None = None) -> Accelerator:
+    """On the machine's accelerator, or on the CPU; told so, since processes of a CPU else do not find each other.
+
+    Args:
+        device: what the models are on; ``cpu`` leaves an accelerator alone. None for whatever the machine has.
+    """
     import torch
     from accelerate import Accelerator
 
-    return Accelerator(cpu=not torch.accelerator.is_available())
+    return Accelerator(cpu=device == "cpu" or not torch.accelerator.is_available())
 
 
-def wait_for_all() -> None:
-    """Returns once all of them are here, so that what the main one wrote can be read."""
+def wait_for_all(device: str) -> None:
+    """Returns once all of them are here, so that what the main one wrote can be read.
+
+    Args:
+        device: what the models are on, the same in each call.
+    """
     if count() > 1:
-        make_accelerator().wait_for_everyone()
+        make_accelerator(device).wait_for_everyone()

@@ -42,8 +42,8 @@ class IdentitySettings(BaseModel):
     )
     in_order: bool = Field(
         False,
-        description="learn from the first pictures, show the last, and crop and mirror everyone's alike, so that people "
-        "whom the source puts into the same scenes get LoRAs that differ by the person; off draws at random",
+        description="learn from the first pictures, show the last, and crop and mirror everyone's alike, so that "
+        "people whom the source puts into the same scenes get LoRAs that differ by the person; off draws at random",
     )
     seed: int = Field(0, ge=0, lt=2**63)
     augment: AugmentSettings = AugmentSettings()

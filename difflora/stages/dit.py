@@ -30,7 +30,7 @@ def run(workspace: Workspace, tracker: Tracker = SILENT) -> None:
     words = [entry.class_word for entry in corpus.entries if entry.split == "train"]
     if processes.is_main():
         encode_people(people, names, faces, images, pictures=params.dit.pictures).save(workspace.features)
-    processes.wait_for_all()
+    processes.wait_for_all(params.models.device)
     features = ConditionFeatures.load(workspace.features)
     inputs = [workspace.corpus / "index.jsonl", workspace.people / "people.jsonl", workspace.features]
     inputs += sorted(workspace.lae.glob("*.safetensors"))
@@ -46,6 +46,7 @@ def run(workspace: Workspace, tracker: Tracker = SILENT) -> None:
             base=workspace.open_base() if effect else None,
             people=people if effect else None,
             start=None if start is None else start.transformer,
+            accelerator=processes.make_accelerator(params.models.device),
             on_log=tracker.curve("dit"),
             on_effect_log=tracker.curve("effect"),
         )
@@ -66,6 +67,6 @@ def run(workspace: Workspace, tracker: Tracker = SILENT) -> None:
                 workspace.report("effect_loss.csv"), trained.effect_report.history if trained.effect_report else []
             )
             write_json(workspace.report("dit.json"), {**trained.metrics, "loss": trained.report.history[-1]["loss"]})
-        processes.wait_for_all()
+        processes.wait_for_all(params.models.device)
     tracker.metrics(trained.metrics)
     tracker.artifact(*(workspace.report(name) for name in ("dit.json", "dit_loss.csv", "effect_loss.csv")))

@@ -28,6 +28,7 @@ def run(workspace: Workspace, tracker: Tracker = SILENT) -> None:
             alpha=params.corpus.dreambooth.alpha,
             trigger_prompt=params.models.base.trigger_prompt,
             start=None if start is None else start.lae,
+            accelerator=processes.make_accelerator(params.models.device),
             on_log=tracker.curve("lae"),
         )
         if processes.is_main():
@@ -35,6 +36,6 @@ def run(workspace: Workspace, tracker: Tracker = SILENT) -> None:
             write_curve(workspace.report("lae_loss.csv"), trained.report.history)
             figures = {**trained.metrics, "loss": trained.report.history[-1]["loss"]}
             write_json(workspace.report("lae.json"), figures | {"explained_by_module": trained.modules})
-        processes.wait_for_all()
+        processes.wait_for_all(params.models.device)
     tracker.metrics(trained.metrics)
     tracker.artifact(workspace.report("lae.json"), workspace.report("lae_loss.csv"))

@@ -40,7 +40,7 @@ def run_stage(name: str, params: str | Path = "params.yaml") -> None:
 
     path = Path(params)
     workspace = Workspace(path.parent, load_params(path))
-    processes.wait_for_all()  # it gives each its device, before a model is opened on it
+    processes.wait_for_all(workspace.params.models.device)  # each has its device before a model is opened on it
     section = section_of(workspace.params, name)
     with track(workspace.root, name, section) if processes.is_main() else nullcontext(SILENT) as tracker:
         importlib.import_module(f"difflora.stages.{name}").run(workspace, tracker)

@@ -112,6 +112,19 @@ def test_frozen_parameters_stay_and_factors_count(loop: Loop, tmp_path: Path) ->
     assert not torch.equal(task.line.weight, start.line.weight)
 
 
+def test_a_large_eps_lets_a_number_move_by_its_gradient(loop: Loop, tmp_path: Path) -> None:
+    """AdamW's step is the rate where eps is small, and the rate times gradient over eps where it is large."""
+    settings = loop(ema_decay=None, steps=1, weight_decay=0.0, warmup_steps=0, lr=0.01, schedule="constant")
+    moved = []
+    for eps in (1e-8, 1e3):
+        task, start = Fit(), Fit()
+        _run(task, tmp_path / str(eps), settings.model_copy(update={"eps": eps}))
+        moved.append((task.line.weight - start.line.weight).detach())
+    torch.testing.assert_close(moved[0].abs(), torch.full((2, 3), 0.01), rtol=1e-3, atol=0)
+    assert moved[1].abs().max() < 1e-4
+    assert moved[1].abs().max() > 2 * moved[1].abs().min()
+
+
 def test_a_loss_that_is_not_finite_names_step_and_people(loop: Loop, tmp_path: Path) -> None:
     from difflora.training.batches import Batches
 
