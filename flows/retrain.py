@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
+from typing import Any
 
 from prefect import flow, task
 from prefect.cache_policies import NO_CACHE
 
-from difflora.files import write_atomic
+from difflora.corpus.forgotten import Roster
+from difflora.corpus.lines import read_lines
+from difflora.files import write_atomic, write_json
+from difflora.folders import read_json
 from flows import tasks
 from flows.corpus import fan_out
 from flows.full import GATE
@@ -18,16 +22,24 @@ from flows.runners import Runner, task_runner
 _LINE = re.compile(r"^continue_from:.*$", re.MULTILINE)
 
 
+PENDING = Path("data") / "retraining.json"
+"""Who a retraining began with; gone when it ended, so that one that was killed is gone on with."""
+
+
 @task(name="look for people", cache_policy=NO_CACHE)
-def look(root: Path) -> tuple[list[str], dict[str, str]]:
-    """Whoever of ``data/incoming`` is new, and why others are refused."""
-    from difflora.corpus.forgotten import Roster
-    from difflora.corpus.lines import read_lines
+def look(root: Path) -> tuple[list[str], list[str], dict[str, str]]:
+    """Whoever of ``data/incoming`` is new, who of an unfinished retraining is there, and why others are refused."""
     from difflora.identities.consent import new_people
 
-    there = Roster(read_lines(root / "data" / "people" / "people.jsonl"))
+    there = roster(root)
     found, refused = new_people(root / "data" / "incoming", there)
-    return sorted(found), refused
+    begun: dict[str, Any] = read_json(root / PENDING) if (root / PENDING).exists() else {}
+    return sorted(found), [name for name in begun.get("people", []) if name in there], refused
+
+
+def roster(root: Path) -> Roster:
+    """Everyone in the workspace."""
+    return Roster(read_lines(root / "data" / "people" / "people.jsonl"))
 
 
 @task(name="fetch champion", **tasks.RETRY)
@@ -70,25 +82,34 @@ def retrain(
         What the artifact says.
     """
     place = tasks.workspace(root)
-    found, refused = look(place)
+    found, unfinished, refused = look(place)
     words = [f"Refused: {reason}" for reason in refused.values()]
-    if not found:
+    if not found and not unfinished:
         words.insert(0, f"No new people in `{place / 'data' / 'incoming'}`: nothing to retrain on, the champion stays.")
         return publish(place, "No retraining", words, key="difflora-retrain")
     parent = tasks.begin(place, "retrain")
     failed = True
     try:
+        write_json(place / PENDING, {"people": [*unfinished, *found]})
+        done = [tasks.repro("identities", place, parent)]
+        there = roster(place)
+        new = sorted({*unfinished, *(name for name in found if name in there)})
+        if not new:
+            (place / PENDING).unlink()
+            words.insert(0, f"None of {', '.join(found)} could be taken in, the champion stays: see the step's log.")
+            failed = False
+            return publish(place, "No retraining", words, done, key="difflora-retrain")
         champion = fetch_champion(place)
         continue_from(place, champion)
-        done = [tasks.repro("identities", place, parent)]
         words.append(fan_out(place, task_runner(runner, workers), workers))
         done += [tasks.repro(stage, place, parent) for stage in ("corpus", "lae", "dit", "evaluate", "register")]
         tasks.measure_champion(place)
         decision = tasks.promote(place, None, gate, False)
         start = f"from the champion `{champion.name}`" if champion else "anew, as there was no champion"
-        words.insert(0, f"{len(found)} new people ({', '.join(found)}); LAE and DiT were trained {start}.")
+        words.insert(0, f"{len(new)} new people ({', '.join(new)}); LAE and DiT were trained {start}.")
         if push:
             words.append(f"DVC: {tasks.push(place)}")
+        (place / PENDING).unlink()
         failed = False
     finally:
         tasks.end(place, parent, failed=failed)

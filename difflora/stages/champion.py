@@ -32,6 +32,8 @@ def measure_champion(workspace: Workspace) -> str | None:
         return None
     manifest = workspace.model / NAME
     if manifest.exists() and sha256_file(manifest) == champion.tags[MANIFEST]:
+        for left in ("champion.json", "champion_people.json"):  # of the champion before
+            workspace.report(left).unlink(missing_ok=True)
         return str(champion.tags[VERSION])  # the workspace's own model: the step evaluate measured it
     folder = registry.champion_folder()
     if folder is None:

@@ -17,8 +17,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from difflora.errors import BadParameter, DiffLoRAError
+from difflora.files import sha256_file
 from difflora.folders import read_json, whole_folder
-from difflora.manifest import check_manifest
+from difflora.manifest import NAME, check_manifest
 from difflora.stages.candidate import FIGURES, FILES, MANIFEST, PEOPLE, PROTOCOL, VERSION, fetch, log_model, tags_of
 from difflora.stages.gate import Gate, Verdict, judge
 from difflora.stages.locks import alone
@@ -120,7 +121,7 @@ class Registry:
 
         Args:
             gate: what is asked.
-            version: of the candidates; None for the challenger.
+            version: of the candidates; None for the challenger, unless it was rolled back.
             measured: a folder of the champion's figures on the candidate's people (``difflora registry measure``);
                 None for those of its own registration.
             force: whether a gate that says no is passed by; hashes are compared all the same.
@@ -136,13 +137,16 @@ class Registry:
             files = fetch(candidate, _folder(place, "candidate"))
             if champion is not None and champion.tags.get(MANIFEST) == candidate.tags.get(MANIFEST):
                 return Promotion(True, label, _name(champion), Verdict(True, ["it is the champion already"]))
+            copied = self._same(MODEL, candidate.tags)
+            if copied is not None and _ROLLED_BACK in copied.tags and version is None and not force:
+                words = f"it was rolled back; to promote it again name it: version {candidate.version} of {CANDIDATES}"
+                return Promotion(False, label, _name(champion) if champion else None, Verdict(False, [words]))
             people = None
             if champion is not None:
                 people = self._people_of(champion, candidate, measured, _folder(place, "champion"))
             verdict = judge(gate, read_json(files / FIGURES), read_json(files / PEOPLE), people)
             if not verdict.passed and not force:
                 return Promotion(False, label, _name(champion) if champion else None, verdict)
-            copied = self._same(MODEL, candidate.tags)
             if copied is None:
                 copied = self.client.copy_model_version(f"models:/{candidate.name}/{candidate.version}", MODEL)
             self.client.delete_model_version_tag(MODEL, copied.version, _ROLLED_BACK)
@@ -187,7 +191,9 @@ class Registry:
         if champion is None:
             return None
         folder = self.root / "models" / "champions" / champion.tags[VERSION]
-        if folder.is_dir():
+        manifest = folder / NAME
+        # Another model of the same weights, or a folder that was changed with its manifest, is fetched anew.
+        if manifest.exists() and sha256_file(manifest) == champion.tags[MANIFEST]:
             check_manifest(folder)
             return folder
         with tempfile.TemporaryDirectory() as place, whole_folder(folder) as made:

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 import yaml
 import zc.lockfile
 
@@ -103,7 +104,11 @@ def _somebody_new(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     _drop(root, "no-record")
     (root / "data" / "incoming" / "no-record" / "consent.json").unlink()
     assert "data/incoming" in _status(root)
-    text = retrain(root=root, gate=OPEN)
+    with monkeypatch.context() as killed:
+        killed.setattr(tasks, "repro", _killed_after_identities)
+        with pytest.raises(RuntimeError, match="killed"):
+            retrain(root=root, gate=OPEN)
+    text = retrain(root=root, gate=OPEN)  # whoever came in then is no news, and is learnt from all the same
     assert "continue_from" in _status(root)
     assert "1 new people (volunteer-1)" in text
     assert "without a consent record no picture is used" in text
@@ -116,6 +121,18 @@ def _somebody_new(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert line["consent"]["licence"] == "test"
     assert "continue_from: models/champions/difflora-embedded-" in (root / "params.yaml").read_text()
     assert "No new people" in retrain(root=root, gate=OPEN)
+    _drop(root, "volunteer-2")
+    for picture in (root / "data" / "incoming" / "volunteer-2").glob("*.jpg"):
+        picture.write_bytes(as_jpeg(torch.full((3, 64, 64), 90, dtype=torch.uint8)))
+    stale = _status(root)
+    assert "None of volunteer-2 could be taken in" in retrain(root=root, gate=OPEN)
+    assert _status(root) == stale, "nothing but people was made again"
+
+
+def _killed_after_identities(stage: str, root: Path, parent: str | None) -> tasks.StageDone:
+    if stage != "identities":
+        raise RuntimeError("killed")
+    return _in_this_process(stage, root, parent)
 
 
 def _in_this_process(stage: str, root: Path, parent: str | None) -> tasks.StageDone:

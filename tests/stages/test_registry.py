@@ -19,14 +19,16 @@ import pytest
 import yaml
 
 from difflora.errors import BadFile, BadParameter, Busy, DiffLoRAError
-from difflora.files import write_json
-from difflora.manifest import write_manifest
+from difflora.files import sha256_file, write_json
+from difflora.manifest import NAME, write_manifest
 from difflora.stages.candidate import MANIFEST, VERSION
+from difflora.stages.champion import measure_champion
 from difflora.stages.gate import Gate, judge, load_gate
 from difflora.stages.params import Params, load_params
 from difflora.stages.registry import CANDIDATES, MODEL, Registry
 from difflora.stages.run import STAGES, run_stage
 from difflora.stages.tracking import PARENT, begin_chain, end_chain, run_id_of, send_left, track
+from difflora.stages.workspace import Workspace
 
 mlflow = pytest.importorskip("mlflow")
 ROOT = Path(__file__).parents[2]
@@ -182,12 +184,32 @@ def test_promotion_rollback_and_the_same_again(registry: Registry, tmp_path: Pat
     folder = registry.champion_folder()
     assert folder is not None
     assert folder.name == "second"
+    manifest = folder / NAME
+    manifest.write_text(manifest.read_text() + "\n")  # changed, and still whole in itself
+    again = registry.champion_folder()
+    assert again == folder
+    assert sha256_file(manifest) == champion.tags[MANIFEST]
     old, new = registry.rollback()
     assert "second" in old
     assert "second" not in new
     champion = registry.champion()
     assert champion is not None
     assert champion.version in (1, "1")
+    kept = registry.promote(OPEN)
+    assert not kept.promoted
+    assert "was rolled back" in kept.verdict.lines[0]
+    assert registry.promote(OPEN, version=str(second.version)).promoted
+
+
+def test_figures_of_the_champion_before_do_not_stay(registry: Registry) -> None:
+    registry.promote(OPEN)
+    champion, workspace = registry.champion(), Workspace(registry.root, load_params(registry.root / "params.yaml"))
+    left = [workspace.report(name) for name in ("champion.json", "champion_people.json")]
+    for path in left:
+        write_json(path, {"champion": "the one before"})
+    assert champion is not None
+    assert measure_champion(workspace) == champion.tags[VERSION], "its own model, which the step evaluate measured"
+    assert not any(path.exists() for path in left)
 
 
 def test_a_worse_one_is_kept_out_beyond_the_interval(registry: Registry, tmp_path: Path) -> None:
@@ -215,6 +237,7 @@ def test_changed_bytes_are_refused(registry: Registry, tmp_path: Path, changed: 
 SCRIPT = """
 import sys
 from pathlib import Path
+from difflora.stages.champion import measure_champion
 from difflora.stages.gate import Gate
 from difflora.stages.registry import Registry
 print(Registry(Path(sys.argv[1])).promote(Gate()).verdict.lines)
