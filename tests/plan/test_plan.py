@@ -81,19 +81,20 @@ def test_the_recommended_preset() -> None:
 def test_people_gpus_and_assumptions_change_what_they_should() -> None:
     everyone = tiny(corpus__train_people=None)
     made = make_plan(everyone, root=ROOT)
-    more = make_plan(everyone, root=ROOT, people=640, gpus=4, assume=["utilisation=0.15"])
+    people = 2 * everyone.identities.count
+    more = make_plan(everyone, root=ROOT, people=people, gpus=4, assume=["utilisation=0.15"])
     hours = {stage.name: stage.hours for stage in made.stages}
     assert {stage.name: stage.hours for stage in more.stages}["corpus"] == pytest.approx(4 * hours["corpus"])
     assert {stage.name: stage.hours for stage in more.stages}["lae"] <= 2 * hours["lae"]
-    assert more.people == 640
+    assert more.people == people
     assert more.days == pytest.approx(more.hours / 24 / 4)
-    assert more.loras == pytest.approx(640)
+    assert more.loras == pytest.approx(people)
 
 
 def test_drivers_are_what_the_hours_do() -> None:
     made = plan("embedded")
     slopes = {driver.name: driver.elasticity for driver in made.drivers}
-    doubled = make_plan(tiny(corpus__dreambooth__steps=120), root=ROOT)
+    doubled = make_plan(tiny(corpus__dreambooth__steps=2 * tiny().corpus.dreambooth.steps), root=ROOT)
     assert doubled.hours / made.hours - 1 == pytest.approx(slopes["lora_steps"], abs=0.02)
     assert slopes["utilisation"] == pytest.approx(-1, abs=0.05)
     assert "candidates" not in slopes  # rendered pictures cost no passes
@@ -101,8 +102,9 @@ def test_drivers_are_what_the_hours_do() -> None:
 
 
 def test_a_linear_path_and_train_people_count() -> None:
-    whole, few = plan("embedded"), make_plan(tiny(corpus__train_people=100), root=ROOT)
-    assert few.loras == pytest.approx(100 + 320 * 0.19)
+    whole, few, people = plan("embedded"), make_plan(tiny(corpus__train_people=100), root=ROOT), tiny().identities
+    splits = people.pictures.splits
+    assert few.loras == pytest.approx(100 + people.count * (splits.validation + splits.test))
     assert few.disk_gb < whole.disk_gb
     # D x Z twice, and the mean.
     assert whole.models.lae_parameters > 2 * whole.lora.parameters * whole.models.latent_size
@@ -110,7 +112,7 @@ def test_a_linear_path_and_train_people_count() -> None:
 
 def test_a_test_split_that_is_too_small_is_said() -> None:
     made = make_plan(tiny(identities__count=100), root=ROOT)
-    assert any("wants 32 people of the split test, where about 13" in remark for remark in made.remarks)
+    assert any("wants 32 people of the split test, where about 8 are" in remark for remark in made.remarks)
 
 
 @pytest.mark.parametrize(
