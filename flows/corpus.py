@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import Any
 
 from prefect import flow, get_run_logger, task
-from prefect.cache_policies import NO_CACHE
 
 from flows import tasks
 from flows.command import run
@@ -14,7 +13,7 @@ from flows.report import publish
 from flows.runners import Runner, task_runner
 
 
-@task(name="part", task_run_name="part-{place}", retries=2, retry_delay_seconds=5, cache_policy=NO_CACHE)
+@task(name="part", task_run_name="part-{place}", **tasks.RETRY)
 def part(root: Path, place: int, batches: list[int]) -> int:
     """Trains some batches into files of their own; those that are there are left.
 

@@ -67,7 +67,12 @@ def continue_from(root: Path, folder: Path | None) -> None:
 
 @flow(name="difflora", flow_run_name="retrain")
 def retrain(
-    root: Path = Path(), gate: Path = GATE, runner: Runner = "processes", workers: int = 1, push: bool = False
+    root: Path = Path(),
+    gate: Path = GATE,
+    runner: Runner = "processes",
+    workers: int = 1,
+    address: str | None = None,
+    push: bool = False,
 ) -> str:
     """Takes in new people, goes on training from the champion, and promotes what comes out if the gate agrees.
 
@@ -76,6 +81,7 @@ def retrain(
         gate: The gate's file, beside params.yaml.
         runner: Where LoRAs of new people are trained: processes (of this machine) or ray.
         workers: Parts of the corpus that are trained at a time.
+        address: Of the Ray cluster; one is started on this machine when left out.
         push: Send what is new to DVC's remote at the end.
 
     Returns:
@@ -101,7 +107,7 @@ def retrain(
             return publish(place, "No retraining", words, done, key="difflora-retrain")
         champion = fetch_champion(place)
         continue_from(place, champion)
-        words.append(fan_out(place, task_runner(runner, workers), workers))
+        words.append(fan_out(place, task_runner(runner, workers, address), workers))
         done += [tasks.repro(stage, place, parent) for stage in ("corpus", "lae", "dit", "evaluate", "register")]
         tasks.measure_champion(place)
         decision = tasks.promote(place, None, gate, False)

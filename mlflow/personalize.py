@@ -81,7 +81,7 @@ class Personalize(PythonModel):  # type: ignore[misc] # MLflow is not typed
                 file = path.read_bytes()
         except DiffLoRAError as error:
             raise _refused(f"{name}: {error}") from error
-        except (RuntimeError, OverflowError, ValueError, TypeError) as error:
+        except (OverflowError, ValueError, TypeError) as error:
             raise _refused(f"{name}: {error}; look at the options") from error
         lora = output.lora
         metadata = {

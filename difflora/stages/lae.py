@@ -5,7 +5,7 @@ from __future__ import annotations
 from difflora import processes
 from difflora.files import write_json
 from difflora.models.portable import save_model
-from difflora.stages.curves import write_curve
+from difflora.stages.curves import write_curve, write_modules
 from difflora.stages.tracking import SILENT, Tracker
 from difflora.stages.workspace import Workspace
 from difflora.training import train_lae
@@ -14,7 +14,8 @@ from difflora.training import train_lae
 def run(workspace: Workspace, tracker: Tracker = SILENT) -> None:
     """Trains the autoencoder on the training people's LoRAs.
 
-    Writes ``models/lae``, ``reports/lae.json`` and its losses, ``reports/lae_loss.csv``.
+    Writes ``models/lae``, ``reports/lae.json``, its losses, ``reports/lae_loss.csv``, and how much of each module's
+    weights it explains, of people held out where there are some, ``reports/lae_modules.csv``.
     """
     params, corpus = workspace.params, workspace.open_corpus()
     start = workspace.start()
@@ -34,8 +35,8 @@ def run(workspace: Workspace, tracker: Tracker = SILENT) -> None:
         if processes.is_main():
             save_model(trained.model, workspace.lae)
             write_curve(workspace.report("lae_loss.csv"), trained.report.history)
-            figures = {**trained.metrics, "loss": trained.report.history[-1]["loss"]}
-            write_json(workspace.report("lae.json"), figures | {"explained_by_module": trained.modules})
+            write_modules(workspace.report("lae_modules.csv"), trained.modules, "explained")
+            write_json(workspace.report("lae.json"), {**trained.metrics, "loss": trained.report.history[-1]["loss"]})
         processes.wait_for_all(params.models.device)
     tracker.metrics(trained.metrics)
-    tracker.artifact(workspace.report("lae.json"), workspace.report("lae_loss.csv"))
+    tracker.artifact(*(workspace.report(name) for name in ("lae.json", "lae_loss.csv", "lae_modules.csv")))

@@ -54,10 +54,35 @@ def test_a_chain_its_repetition_and_a_retraining(tracked: Path, monkeypatch: pyt
     assert "(difflora-embedded-" in text
     assert "difflora version 1" in text
     assert _status(tracked) == "Data and pipelines are up to date."
+    _dvc_shows_losses_modules_and_figures(tracked)
+    _one_parameter_reruns_what_depends_on_it(tracked)
     _pulled_there_is_nothing_to_do(tracked)
     _unchanged(tracked)
     _nobody_new(tracked)
     _somebody_new(tracked, monkeypatch)
+
+
+def _dvc_shows_losses_modules_and_figures(root: Path) -> None:
+    metrics = json.loads(run_dvc(root, "metrics", "show", "--json").stdout)[""]["data"]
+    assert metrics["reports/lae.json"]["data"]["explained_train"] <= 1
+    assert "generated" in metrics["reports/evaluation.json"]["data"]["methods"]
+    assert run_dvc(root, "plots", "show").returncode == 0
+    page = (root / "dvc_plots" / "index.html").read_text()
+    for name in ("lae_loss.csv", "lae_modules.csv", "dit_loss.csv"):
+        assert name in page
+    shutil.rmtree(root / "dvc_plots")
+
+
+def _one_parameter_reruns_what_depends_on_it(root: Path) -> None:
+    path = root / "params.yaml"
+    text = path.read_text()
+    values = yaml.safe_load(text)
+    values["register"]["num_inference_steps"] = 3
+    path.write_text(yaml.safe_dump(values))
+    assert "register.num_inference_steps" in run_dvc(root, "params", "diff").stdout
+    stale = [line.rstrip(":") for line in _status(root).splitlines() if not line.startswith(("\t", " "))]
+    assert stale == ["register"]
+    path.write_text(text)
 
 
 def _pulled_there_is_nothing_to_do(root: Path) -> None:

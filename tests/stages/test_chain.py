@@ -57,7 +57,14 @@ def test_every_step_leaves_its_figures(chain: Path) -> None:
     assert figures["fid_reference"]["name"] == "real pictures of the training people"
     assert figures["metrics"]["left_out"] == {"image_reward": "evaluate.metrics.reward is null"}
     assert set(figures["metrics"]["ms_per_picture"]) == {"dino", "clip"}
-    for name in ("people.png", "evaluation_people.json", "evaluation.md", "lae_loss.csv", "dit_loss.csv"):
+    for name in (
+        "people.png",
+        "evaluation_people.json",
+        "evaluation.md",
+        "lae_loss.csv",
+        "lae_modules.csv",
+        "dit_loss.csv",
+    ):
         assert (chain / "reports" / name).stat().st_size > 0
     assert (chain / "reports" / "effect_loss.csv").read_text().startswith("step,loss,")
     assert not (chain / "data" / "checkpoints" / "dit").exists(), "checkpoints go when the step is done"
