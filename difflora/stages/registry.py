@@ -138,7 +138,7 @@ class Registry:
             if champion is not None and champion.tags.get(MANIFEST) == candidate.tags.get(MANIFEST):
                 return Promotion(True, label, _name(champion), Verdict(True, ["it is the champion already"]))
             copied = self._same(MODEL, candidate.tags)
-            if copied is not None and _ROLLED_BACK in copied.tags and version is None and not force:
+            if version is None and not force and self._was_rolled_back(candidate):
                 words = f"it was rolled back; to promote it again name it: version {candidate.version} of {CANDIDATES}"
                 return Promotion(False, label, _name(champion) if champion else None, Verdict(False, [words]))
             people = None
@@ -212,6 +212,11 @@ class Registry:
                 check_server(self._uri)
                 said = str(error).strip().splitlines()[0]
                 raise DiffLoRAError(f"{without_password(self._uri)}: MLflow refused ({said}); read its log") from error
+
+    def _was_rolled_back(self, candidate: ModelVersion) -> bool:
+        """Whether these bytes were the champion once and were taken back, however they were measured."""
+        same = (one for one in self.versions() if one.tags.get(MANIFEST) == candidate.tags.get(MANIFEST))
+        return any(_ROLLED_BACK in one.tags for one in same)
 
     def _candidate(self, version: str | None) -> ModelVersion:
         found = self.versions(CANDIDATES)

@@ -237,7 +237,6 @@ def test_changed_bytes_are_refused(registry: Registry, tmp_path: Path, changed: 
 SCRIPT = """
 import sys
 from pathlib import Path
-from difflora.stages.champion import measure_champion
 from difflora.stages.gate import Gate
 from difflora.stages.registry import Registry
 print(Registry(Path(sys.argv[1])).promote(Gate()).verdict.lines)

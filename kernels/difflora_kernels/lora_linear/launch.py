@@ -37,6 +37,13 @@ class LaunchConfig:
 
 
 CONFIG = LaunchConfig()
+_LARGE_RANK = LaunchConfig(block_t=16, block_c=32, block_m=32, warps=4)
+"""Of ranks above 32, whose factors' tiles are as wide as the rank: larger ones spill registers."""
+
+
+def config(rank: int) -> LaunchConfig:
+    """How work is cut at a rank."""
+    return CONFIG if rank <= 32 else _LARGE_RANK
 
 
 def forward(
@@ -72,10 +79,11 @@ def _product(
     """``base + scale * (value down^T) up^T``, (N, T, M), and ``value down^T``, (N, T, r) float32."""
     samples, length, columns = value.shape
     rank, width = down.shape[1], up.shape[1]
+    cut = config(rank)
     out = torch.empty(samples, length, width, dtype=dtype, device=value.device)
     low = torch.empty(samples, length, rank, dtype=torch.float32, device=value.device)
-    programs = samples * -(-length // CONFIG.block_t)
-    parts = CONFIG.parts(programs, -(-width // CONFIG.block_m), value.device)
+    programs = samples * -(-length // cut.block_t)
+    parts = cut.parts(programs, -(-width // cut.block_m), value.device)
     with on_device(value.device):
         lora_product_kernel[(programs, parts)](
             value,
@@ -95,11 +103,11 @@ def _product(
             RANK=rank,
             PRECISION="tf32" if _half(value, down) else _precision(value, down),
             LOW_PRECISION=_precision(value, up),
-            BLOCK_T=CONFIG.block_t,
-            BLOCK_C=CONFIG.block_c,
-            BLOCK_M=CONFIG.block_m,
+            BLOCK_T=cut.block_t,
+            BLOCK_C=cut.block_c,
+            BLOCK_M=cut.block_m,
             BLOCK_R=_block_r(rank),
-            num_warps=CONFIG.warps,
+            num_warps=cut.warps,
         )
     return out, low
 
@@ -108,8 +116,9 @@ def factor_gradient(wide: Tensor, low: Tensor, order: Tensor, starts: Tensor, sc
     """``scale * sum of wide^T low`` over each LoRA's rows, (K, C, r) float32."""
     samples, length, columns = wide.shape
     loras, rank = len(scales), low.shape[2]
-    across = -(-columns // CONFIG.block_c)
-    parts = CONFIG.parts(loras * across, samples * -(-length // CONFIG.block_t), wide.device)
+    cut = config(rank)
+    across = -(-columns // cut.block_c)
+    parts = cut.parts(loras * across, samples * -(-length // cut.block_t), wide.device)
     partials = torch.empty(parts, loras, columns, rank, dtype=torch.float32, device=wide.device)
     with on_device(wide.device):
         lora_grad_kernel[(loras * parts, across)](
@@ -123,10 +132,10 @@ def factor_gradient(wide: Tensor, low: Tensor, order: Tensor, starts: Tensor, sc
             parts,
             RANK=rank,
             PRECISION=_precision(wide, wide),
-            BLOCK_T=CONFIG.block_t,
-            BLOCK_C=CONFIG.block_c,
+            BLOCK_T=cut.block_t,
+            BLOCK_C=cut.block_c,
             BLOCK_R=_block_r(rank),
-            num_warps=CONFIG.warps,
+            num_warps=cut.warps,
         )
     return add_parts(scales, partials)
 
