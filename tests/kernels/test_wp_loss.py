@@ -139,12 +139,15 @@ def test_autocast_mixes_dtypes(backend: str, device: torch.device) -> None:
 def test_any_shape_gives_the_same_on_both_paths(rows: int, columns: int, seed: int) -> None:
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     generator = torch.Generator().manual_seed(seed)
-    x, x_hat = (torch.randn(rows, columns, generator=generator).to(device) for _ in range(2))
-    losses = []
+    x, made = (torch.randn(rows, columns, generator=generator).to(device) for _ in range(2))
+    losses, gradients = [], []
     for name in ("triton", "torch"):
+        x_hat = made.clone().requires_grad_()
         with use_backend(name):
             losses.append(weight_preserved_loss(x_hat, x, wp_weight=0.5).loss)
+            gradients += torch.autograd.grad(losses[-1], x_hat)
     torch.testing.assert_close(losses[0], losses[1], rtol=1e-5, atol=1e-6)
+    torch.testing.assert_close(gradients[0], gradients[1], rtol=1e-5, atol=1e-7)
 
 
 def test_the_interpreter_or_the_gpu_really_runs_the_kernel(
