@@ -136,10 +136,12 @@ def choose_pictures(
             )
         keep = min(keep, there)
     kept, cosines = most_similar(seen.embeddings, seen.found, keep, identity)
-    generator = torch.Generator().manual_seed(settings.seed if settings.in_order else seed)
+    generator = torch.Generator()
     if settings.in_order:
+        generator.manual_seed(settings.seed)
         learnt, shown = in_order(kept, len(kept) - settings.references)
     else:
+        generator.manual_seed(seed)
         order = torch.randperm(len(kept), generator=generator)
         shown = kept[order[: settings.references].sort().values]
         learnt = kept[order[settings.references :].sort().values]

@@ -120,14 +120,11 @@ def in_order(kept: Tensor, count: int) -> tuple[Tensor, Tensor]:
         Places of those to learn from (count,): the first ``count`` candidates, a dropped one replaced by the first
         kept one beyond them; and the rest (N - count,).
     """
-    first = kept[kept < count]
-    spare = kept[len(first) :]  # beyond the first ``count`` candidates
-    learnt = torch.empty(count, dtype=torch.int64)
-    dropped = torch.ones(count, dtype=torch.bool)
-    dropped[first] = False
-    learnt[first] = first
-    learnt[dropped] = spare[: count - len(first)]
-    return learnt, spare[count - len(first) :]
+    learnt, spare = torch.arange(count), kept[kept >= count]
+    dropped = ~torch.isin(learnt, kept)  # (count,)
+    lacking = int(dropped.sum())
+    learnt[dropped] = spare[:lacking]
+    return learnt, spare[lacking:]
 
 
 def pick(items: Sequence[str], places: Tensor) -> list[str]:

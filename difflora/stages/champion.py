@@ -30,10 +30,11 @@ def measure_champion(workspace: Workspace) -> str | None:
     champion = registry.champion()
     if champion is None:
         return None
+    place, of_people = workspace.report("champion.json"), workspace.report("champion_people.json")
     manifest = workspace.model / NAME
     if manifest.exists() and sha256_file(manifest) == champion.tags[MANIFEST]:
-        for left in ("champion.json", "champion_people.json"):  # of the champion before
-            workspace.report(left).unlink(missing_ok=True)
+        for left in (place, of_people):  # of the champion before
+            left.unlink(missing_ok=True)
         return str(champion.tags[VERSION])  # the workspace's own model: the step evaluate measured it
     folder = registry.champion_folder()
     if folder is None:
@@ -47,11 +48,10 @@ def measure_champion(workspace: Workspace) -> str | None:
         "protocol": protocol(workspace.params),
         "inputs": inputs.hexdigest(),
     }
-    place = workspace.report("champion.json")
     known = read_json(place) if place.exists() else {}
-    if {name: known.get(name) for name in facts} == facts and workspace.report("champion_people.json").exists():
+    if {name: known.get(name) for name in facts} == facts and of_people.exists():
         return str(facts["champion"])
     ladder, figures = measure(workspace, folder)
-    write_json(workspace.report("champion_people.json"), by_person(ladder))
+    write_json(of_people, by_person(ladder))
     write_json(place, {**facts, "figures": figures})
     return str(facts["champion"])

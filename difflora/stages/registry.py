@@ -137,7 +137,6 @@ class Registry:
             files = fetch(candidate, _folder(place, "candidate"))
             if champion is not None and champion.tags.get(MANIFEST) == candidate.tags.get(MANIFEST):
                 return Promotion(True, label, _name(champion), Verdict(True, ["it is the champion already"]))
-            copied = self._same(MODEL, candidate.tags)
             if version is None and not force and self._was_rolled_back(candidate):
                 words = f"it was rolled back; to promote it again name it: version {candidate.version} of {CANDIDATES}"
                 return Promotion(False, label, _name(champion) if champion else None, Verdict(False, [words]))
@@ -147,6 +146,7 @@ class Registry:
             verdict = judge(gate, read_json(files / FIGURES), read_json(files / PEOPLE), people)
             if not verdict.passed and not force:
                 return Promotion(False, label, _name(champion) if champion else None, verdict)
+            copied = self._same(MODEL, candidate.tags)
             if copied is None:
                 copied = self.client.copy_model_version(f"models:/{candidate.name}/{candidate.version}", MODEL)
             self.client.delete_model_version_tag(MODEL, copied.version, _ROLLED_BACK)

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import json
 import os
-import re
 import shutil
 import subprocess
 import sys
@@ -12,7 +12,6 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[2]
-LINE = re.compile(r"^sm_(\d+) +(\w+) +\d+ registers +(\d+) B spilled +(\d+) B shared", re.MULTILINE)
 SHARED = 99 * 1024
 """Bytes of shared memory that a block can have on the smallest of these (compute capability 8.6)."""
 
@@ -23,11 +22,11 @@ def test_every_kernel_compiles_for_gpus_without_spilling() -> None:
         pytest.skip("Triton compiles its launcher with a C compiler")
     environment = {name: value for name, value in os.environ.items() if name != "TRITON_INTERPRET"}
     environment["PYTHONPATH"] = str(ROOT / "kernels")
-    command = [sys.executable, str(ROOT / "kernels" / "benchmarks" / "ahead.py"), "--arch", "80", "90"]
+    command = [sys.executable, str(ROOT / "kernels" / "benchmarks" / "ahead.py"), "--json", "--arch", "80", "90"]
     done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=250, check=False)
     assert done.returncode == 0, done.stderr
-    found = LINE.findall(done.stdout)
-    assert {arch for arch, *_ in found} == {"80", "90"}
-    names = {name for _, name, *_ in found}
+    found = [json.loads(line) for line in done.stdout.splitlines()]
+    assert {row["arch"] for row in found} == {80, 90}
+    names = {row["kernel"] for row in found}
     assert {"wp_loss_kernel", "finish_kernel", "lora_merge_kernel", "lora_product_kernel", "lora_grad_kernel"} <= names
-    assert [line for line in found if int(line[2]) > 0 or int(line[3]) > SHARED] == []
+    assert [row for row in found if row["spilled"] > 0 or row["shared"] > SHARED] == []

@@ -37,7 +37,7 @@ class LaunchConfig:
 
 
 CONFIG = LaunchConfig()
-_LARGE_RANK = LaunchConfig(block_t=16, block_c=32, block_m=32, warps=4)
+_LARGE_RANK = LaunchConfig(block_t=16, block_c=32, block_m=32)
 """Of ranks above 32, whose factors' tiles are as wide as the rank: larger ones spill registers."""
 
 
