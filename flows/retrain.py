@@ -9,7 +9,7 @@ from typing import Any
 from prefect import flow, task
 from prefect.cache_policies import NO_CACHE
 
-from difflora.corpus.forgotten import Roster
+from difflora.corpus.forgotten import Roster, hash_of
 from difflora.corpus.lines import read_lines
 from difflora.files import write_atomic, write_json
 from difflora.folders import read_json
@@ -23,7 +23,7 @@ _LINE = re.compile(r"^continue_from:.*$", re.MULTILINE)
 
 
 PENDING = Path("data") / "retraining.json"
-"""Who a retraining began with; gone when it ended, so that one that was killed is gone on with."""
+"""Who a retraining began with, by the hashes of their ids; gone when it ended, so that a killed one is gone on with."""
 
 
 @task(name="look for people", cache_policy=NO_CACHE)
@@ -34,7 +34,7 @@ def look(root: Path) -> tuple[list[str], list[str], dict[str, str]]:
     there = roster(root)
     found, refused = new_people(root / "data" / "incoming", there)
     begun: dict[str, Any] = read_json(root / PENDING) if (root / PENDING).exists() else {}
-    return sorted(found), [name for name in begun.get("people", []) if name in there], refused
+    return sorted(found), sorted(name for name in there if hash_of(name) in begun.get("people", [])), refused
 
 
 def roster(root: Path) -> Roster:
@@ -96,7 +96,7 @@ def retrain(
     parent = tasks.begin(place, "retrain")
     failed = True
     try:
-        write_json(place / PENDING, {"people": [*unfinished, *found]})
+        write_json(place / PENDING, {"people": [hash_of(name) for name in (*unfinished, *found)]})
         done = [tasks.repro("identities", place, parent)]
         there = roster(place)
         new = sorted({*unfinished, *(name for name in found if name in there)})

@@ -14,9 +14,12 @@ import torch
 import yaml
 import zc.lockfile
 
+from difflora.corpus.forgotten import hash_of, tombstone
+from difflora.corpus.lines import encode_line
 from difflora.corpus.people import PeopleFolder
 from difflora.errors import DiffLoRAError
 from difflora.evaluation.subjects import as_jpeg
+from difflora.files import write_json
 from difflora.stages.champion import measure_champion
 from difflora.stages.params import load_params
 from difflora.stages.run import run_stage
@@ -25,7 +28,7 @@ from flows import tasks
 from flows.command import CommandFailed
 from flows.full import full
 from flows.promote import promote
-from flows.retrain import continue_from, retrain
+from flows.retrain import PENDING, continue_from, look, retrain
 from tests.flows.clone import run_dvc
 
 ROOT = Path(__file__).parents[2]
@@ -152,6 +155,15 @@ def _somebody_new(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     stale = _status(root)
     assert "None of volunteer-2 could be taken in" in retrain(root=root, gate=OPEN)
     assert _status(root) == stale, "nothing but people was made again"
+
+
+def test_nobody_forgotten_is_of_an_unfinished_retraining(tmp_path: Path) -> None:
+    lines = [{"identity": "anna"}, {"identity": "ben"}, tombstone(hash_of("clara"))]
+    (tmp_path / "data" / "people").mkdir(parents=True)
+    (tmp_path / "data" / "people" / "people.jsonl").write_bytes(b"".join(map(encode_line, lines)))
+    assert look.fn(tmp_path) == ([], [], {})
+    write_json(tmp_path / PENDING, {"people": [hash_of(name) for name in ("anna", "clara", "dora")]})
+    assert look.fn(tmp_path) == ([], ["anna"], {})
 
 
 def _killed_after_identities(stage: str, root: Path, parent: str | None) -> tasks.StageDone:
