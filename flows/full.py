@@ -31,11 +31,12 @@ def full(root: Path = Path(), push: bool = False, promote: bool = True, gate: Pa
     failed = True
     try:
         done = [tasks.repro(stage, place, parent) for stage in STAGES]
-        decision = None
+        words, decision = [_said(done)], None
         if promote and parent is not None:
             tasks.measure_champion(place)
             decision = tasks.promote(place, None, gate, False)
-        words = [_said(done)]
+        elif parent is not None:
+            words.append(f"Registered: {tasks.candidate(place) or 'not as a candidate'}; the gate was not asked.")
         if push:
             words.append(f"DVC: {tasks.push(place)}")
         failed = False

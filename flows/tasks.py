@@ -114,6 +114,14 @@ def push(root: Path) -> str:
     return run(["dvc", "push"], root, on_line=get_run_logger().info).text.splitlines()[-1]
 
 
+@task(name="candidate", **RETRY)
+def candidate(root: Path) -> str | None:
+    """The registered version that the workspace's model is."""
+    from difflora.stages.registry import Registry
+
+    return Registry(root).candidate(root / "models" / "difflora")
+
+
 @task(name="measure champion", **RETRY)
 def measure_champion(root: Path) -> None:
     """Measures the champion on the workspace's held-out people, unless that was done already."""

@@ -11,6 +11,7 @@ from __future__ import annotations
 import base64
 import binascii
 import json
+import logging
 import tempfile
 from pathlib import Path
 from typing import Any
@@ -18,11 +19,13 @@ from typing import Any
 import pandas as pd
 from mlflow.exceptions import MlflowException
 from mlflow.models import set_model
-from mlflow.protos.databricks_pb2 import INVALID_PARAMETER_VALUE
+from mlflow.protos.databricks_pb2 import INTERNAL_ERROR, INVALID_PARAMETER_VALUE
 from mlflow.pyfunc import PythonModel
 
-from difflora.errors import DiffLoRAError
+from difflora.errors import BadImage, BadParameter
 from difflora.manifest import NAME, check_manifest
+
+logger = logging.getLogger(__name__)
 
 _MOST_BYTES = 20 * 2**20
 _MOST_IMAGES = 16
@@ -59,7 +62,7 @@ class Personalize(PythonModel):  # type: ignore[misc] # MLflow is not typed
 
         Raises:
             MlflowException: answered with status 400, if the request is malformed, a picture unusable or without a
-                face, or an option out of range; the message says which.
+                face, or an option out of range; the message says which. With 500 for all else.
         """
         images = list(model_input["image"])
         if not 1 <= len(images) <= _MOST_IMAGES:
@@ -79,10 +82,13 @@ class Personalize(PythonModel):  # type: ignore[misc] # MLflow is not typed
                 path = Path(folder) / "lora.safetensors"
                 output.lora.save(path)
                 file = path.read_bytes()
-        except DiffLoRAError as error:
+        except (BadImage, BadParameter) as error:
             raise _refused(f"{name}: {error}") from error
         except (OverflowError, ValueError, TypeError) as error:
             raise _refused(f"{name}: {error}; look at the options") from error
+        except Exception as error:  # MLflow would call it the request's fault
+            logger.exception("%s", name)
+            raise MlflowException(f"{name}: the server failed ({error}); read its log", INTERNAL_ERROR) from error
         lora = output.lora
         metadata = {
             **lora.provenance,

@@ -92,7 +92,8 @@ def build_corpus(
         settings: how to train.
         people_at_once: people in a batch.
         count: the first so many people; None for all.
-        train_people: of them the first so many of the split train, and everyone of the others; None for all.
+        train_people: of them the first so many of the split train, everyone of the others, and everyone who came in
+            through the drop folder; None for all.
         dtype: of the rows on disk.
         rows_per_shard: rows of a file.
         compile: whether the UNet is compiled; worth its minute from some hundred people on.
@@ -146,8 +147,9 @@ def batches_of(
             raise BadParameter(f"{name} is {number}: give at least 1")
     ids = people.ids[:count]
     if train_people is not None:
-        trained = set([identity for identity in ids if people.line(identity)["split"] == "train"][:train_people])
-        ids = [identity for identity in ids if people.line(identity)["split"] != "train" or identity in trained]
+        collected = [one for one in ids if people.line(one)["split"] == "train" and not people.came_in(one)]
+        left_out = set(collected[train_people:])
+        ids = [identity for identity in ids if identity not in left_out]
     if not ids:
         raise BadParameter(f"{people.folder}: has nobody; make people first")
     size = min(people_at_once, len(ids))

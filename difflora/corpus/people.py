@@ -123,6 +123,10 @@ class PeopleFolder:
         """The ids of a split."""
         return [identity for identity, line in self._lines.items() if line["split"] == name]
 
+    def came_in(self, identity: str) -> bool:
+        """Whether the person came in through the drop folder, with a consent record of their own."""
+        return "record_sha256" in self.line(identity).get("consent", {})
+
     def person(self, identity: str) -> Person:
         """Reads a person.
 

@@ -9,7 +9,7 @@ from difflora.evaluation.report import by_person
 from difflora.files import sha256_file, write_json
 from difflora.folders import read_json
 from difflora.manifest import NAME
-from difflora.stages.candidate import MANIFEST, VERSION, protocol
+from difflora.stages.candidate import FIGURES, MANIFEST, PEOPLE, VERSION, protocol
 from difflora.stages.evaluate import measure
 from difflora.stages.registry import Registry
 from difflora.stages.workspace import Workspace
@@ -31,14 +31,6 @@ def measure_champion(workspace: Workspace) -> str | None:
     if champion is None:
         return None
     place, of_people = workspace.report("champion.json"), workspace.report("champion_people.json")
-    manifest = workspace.model / NAME
-    if manifest.exists() and sha256_file(manifest) == champion.tags[MANIFEST]:
-        for left in (place, of_people):  # of the champion before
-            left.unlink(missing_ok=True)
-        return str(champion.tags[VERSION])  # the workspace's own model: the step evaluate measured it
-    folder = registry.champion_folder()
-    if folder is None:
-        return None
     inputs = hashlib.sha256()
     for path in (workspace.corpus / "index.jsonl", workspace.people / "people.jsonl"):
         inputs.update(sha256_file(path).encode())
@@ -51,7 +43,15 @@ def measure_champion(workspace: Workspace) -> str | None:
     known = read_json(place) if place.exists() else {}
     if {name: known.get(name) for name in facts} == facts and of_people.exists():
         return str(facts["champion"])
-    ladder, figures = measure(workspace, folder)
-    write_json(of_people, by_person(ladder))
+    manifest = workspace.model / NAME
+    if manifest.exists() and sha256_file(manifest) == champion.tags[MANIFEST]:  # the step evaluate measured it
+        people, figures = read_json(workspace.report(PEOPLE)), read_json(workspace.report(FIGURES))
+    else:
+        folder = registry.champion_folder()
+        if folder is None:
+            return None
+        ladder, figures = measure(workspace, folder)
+        people = by_person(ladder)
+    write_json(of_people, people)
     write_json(place, {**facts, "figures": figures})
     return str(facts["champion"])

@@ -44,7 +44,7 @@ def run(workspace: Workspace, tracker: Tracker = SILENT) -> None:
         "pictures": sum(int(people.line(identity)["images"]) for identity in people.ids),
         "similarity_mean": round(sum(similarity) / len(similarity), 4),
         "similarity_least": min(similarity),
-        "incoming": sum("record_sha256" in people.line(identity).get("consent", {}) for identity in people.ids),
+        "incoming": sum(map(people.came_in, people.ids)),
     }
     for reason in incoming.refused.values():
         logger.warning("not taken in: %s", reason)

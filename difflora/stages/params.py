@@ -79,7 +79,8 @@ class CorpusParams(_Section):
     train_people: int | None = Field(
         None,
         ge=1,
-        description="most of the split train who get a LoRA; dit.effect learns from all; None for all",
+        description="most of the split train who get a LoRA, whoever comes in later apart; dit.effect learns from all; "
+        "None for all",
     )
     people_at_once: int = Field(16, ge=1)
     dtype: Literal["fp16", "fp32"] = "fp16"

@@ -85,6 +85,12 @@ class Registry:
         """The version that is served; None where nothing was promoted yet."""
         return next((version for version in self.versions() if CHAMPION in version.aliases), None)
 
+    def candidate(self, model: Path) -> str | None:
+        """Name of the newest candidate that is a folder's bytes; None where it is not registered."""
+        manifest = sha256_file(model / NAME)
+        same = (version for version in self.versions(CANDIDATES) if version.tags.get(MANIFEST) == manifest)
+        return next(map(_name, same), None)
+
     def register(self, params: Params, run_id: str, model: Path, reports: Path, name: str = CANDIDATES) -> ModelVersion:
         """Registers a folder as a candidate, once.
 

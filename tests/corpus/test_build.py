@@ -9,12 +9,12 @@ import pytest
 import torch
 
 from difflora.corpus.base import FrozenBase
-from difflora.corpus.build import build_corpus
+from difflora.corpus.build import batches_of, build_corpus
 from difflora.corpus.dreambooth import Trained, Trainer
 from difflora.corpus.people import PeopleFolder, PeopleWriter
 from difflora.corpus.reader import Corpus
 from difflora.corpus.settings import DreamBoothSettings, PriorPreservation
-from difflora.corpus.splits import SplitSettings
+from difflora.corpus.splits import SplitSettings, split_of
 from difflora.errors import BadFile, BadParameter
 
 SETTINGS = DreamBoothSettings(rank=2, steps=3, batch_size=2, lr=1e-2, seed=4)
@@ -69,6 +69,21 @@ def test_only_so_many_training_people_get_a_lora(
     assert report.trained == len(there)
     with pytest.raises(BadParameter, match="train_people is 0"):
         build_corpus(tmp_path / "corpus", people, base, SETTINGS, train_people=0, progress=False)
+
+
+def test_whoever_comes_in_gets_a_lora_beyond_that_number(people: PeopleFolder) -> None:
+    train = people.split("train")
+    more = people.person(train[-1])
+    splits = SplitSettings(**people.settings["splits"])
+    settings = {name: value for name, value in people.settings.items() if name != "splits"}
+    with PeopleWriter(people.folder, settings, splits) as writer:
+        numbers = (f"volunteer-{number}" for number in range(100))
+        volunteer = next(name for name in numbers if split_of(name, splits) == "train")
+        writer.add(replace(more, identity=volunteer), consent={"source": "herself", "record_sha256": "0" * 64})
+        writer.finish()
+    chosen = [one for batch in batches_of(PeopleFolder(people.folder), 4, train_people=1) for one in batch]
+    assert volunteer in chosen
+    assert set(train) & set(chosen) == {train[0]}
 
 
 def test_other_settings_people_or_weights_are_refused(

@@ -63,6 +63,7 @@ def test_a_chain_its_repetition_and_a_retraining(tracked: Path, monkeypatch: pyt
     _unchanged(tracked)
     _nobody_new(tracked)
     _somebody_new(tracked, monkeypatch)
+    _a_clone_has_whoever_came_in(tracked)
 
 
 def _dvc_shows_losses_modules_and_figures(root: Path) -> None:
@@ -89,9 +90,26 @@ def _one_parameter_reruns_what_depends_on_it(root: Path) -> None:
 
 
 def _pulled_there_is_nothing_to_do(root: Path) -> None:
-    store, clone = root.parent / "store", root.parent / "second"
-    for words in (("remote", "add", "-d", "store", str(store)), ("push", "-q")):
-        assert run_dvc(root, *words).returncode == 0
+    assert run_dvc(root, "remote", "add", "-d", "store", str(root.parent / "store")).returncode == 0
+    clone = _pushed_and_pulled(root)
+    assert _status(clone) == "Data and pipelines are up to date."
+    shutil.rmtree(clone)
+
+
+def _a_clone_has_whoever_came_in(root: Path) -> None:
+    """The drop folder itself is in no clone, so ``identities`` looks once, and finds everyone there."""
+    assert run_dvc(root, "commit", "-f", "-q").returncode == 0  # steps that ran in this process
+    clone = _pushed_and_pulled(root)
+    assert not (clone / "data" / "incoming" / "volunteer-1").exists()
+    done = run_dvc(clone, "repro", "-s", "identities")
+    assert done.returncode == 0, done.stderr
+    assert _status(clone) == "Data and pipelines are up to date."
+    assert PeopleFolder(clone / "data" / "people").came_in("volunteer-1")
+
+
+def _pushed_and_pulled(root: Path) -> Path:
+    clone = root.parent / "second"
+    assert run_dvc(root, "push", "-q").returncode == 0
     who = ["-c", "user.name=test", "-c", "user.email=test@example.org"]
     for command in (
         ["git", "-C", str(root), "add", "-A"],
@@ -101,8 +119,7 @@ def _pulled_there_is_nothing_to_do(root: Path) -> None:
         subprocess.run(command, check=True)
     pulled = run_dvc(clone, "pull", "-q")
     assert pulled.returncode == 0, pulled.stderr
-    assert _status(clone) == "Data and pipelines are up to date."
-    shutil.rmtree(clone)
+    return clone
 
 
 def _unchanged(root: Path) -> None:
@@ -110,6 +127,8 @@ def _unchanged(root: Path) -> None:
     text = full(root=root, gate=OPEN)
     assert "Nothing changed" in text
     assert "it is the champion already" in text
+    text = full(root=root, gate=OPEN, promote=False)
+    assert "Registered: difflora-candidates version 1 (difflora-embedded-" in text
     assert time.monotonic() - started < 120
 
 

@@ -21,7 +21,8 @@ import yaml
 from difflora.errors import BadFile, BadParameter, Busy, DiffLoRAError
 from difflora.files import sha256_file, write_json
 from difflora.manifest import NAME, write_manifest
-from difflora.stages.candidate import MANIFEST, VERSION
+from difflora.models import DiffLoRAPipeline
+from difflora.stages.candidate import MANIFEST, PEOPLE, VERSION
 from difflora.stages.champion import measure_champion
 from difflora.stages.gate import Gate, judge, load_gate
 from difflora.stages.params import Params, load_params
@@ -114,12 +115,16 @@ def test_every_stage_has_a_run_under_the_chains(tracked: Path) -> None:
 
 def test_registering_again_registers_nothing(tracked: Path, registry: Registry) -> None:
     [version] = registry.versions(CANDIDATES)
+    label = f"{CANDIDATES} version {version.version} ({version.tags[VERSION]})"
+    assert registry.candidate(tracked / "models" / "difflora") == label
     assert version.aliases == ["challenger"]
     run_stage("register", tracked / "params.yaml")
     assert [one.version for one in registry.versions(CANDIDATES)] == [version.version]
 
 
-def test_served_from_code_it_gives_the_pipelines_lora(tracked: Path, registry: Registry, tmp_path: Path) -> None:
+def test_served_from_code_it_gives_the_pipelines_lora(
+    tracked: Path, registry: Registry, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     from mlflow.pyfunc.scoring_server import init
 
     from difflora.corpus.people import PeopleFolder
@@ -152,6 +157,10 @@ def test_served_from_code_it_gives_the_pipelines_lora(tracked: Path, registry: R
         answer = served.post("/invocations", json={"inputs": {"image": [image]}, "params": params})
         assert answer.status_code == 400, answer.text
         assert said in answer.json()["message"]
+    with monkeypatch.context() as broken:
+        broken.setattr(DiffLoRAPipeline, "__call__", _damaged)
+        answer = served.post("/invocations", json=body)
+    assert answer.status_code == 500, "no fault of the request's"
     for malformed in (
         {"inputs": {"picture": ["x"]}},
         {"wrong": 1},
@@ -160,6 +169,10 @@ def test_served_from_code_it_gives_the_pipelines_lora(tracked: Path, registry: R
         answer = served.post("/invocations", json=malformed)
         assert answer.status_code == 400, answer.text
         assert answer.json()["message"]
+
+
+def _damaged(*_: Any, **__: Any) -> None:
+    raise BadFile("a file was changed")
 
 
 def _served(init: Any, uri: str) -> Any:
@@ -201,15 +214,20 @@ def test_promotion_rollback_and_the_same_again(registry: Registry, tmp_path: Pat
     assert registry.promote(OPEN, version=str(second.version)).promoted
 
 
-def test_figures_of_the_champion_before_do_not_stay(registry: Registry) -> None:
+def test_figures_of_the_champion_before_do_not_stay(registry: Registry, tmp_path: Path) -> None:
     registry.promote(OPEN)
     champion, workspace = registry.champion(), Workspace(registry.root, load_params(registry.root / "params.yaml"))
     left = [workspace.report(name) for name in ("champion.json", "champion_people.json")]
     for path in left:
         write_json(path, {"champion": "the one before"})
     assert champion is not None
+    evaluated = workspace.report(PEOPLE).read_bytes()
     assert measure_champion(workspace) == champion.tags[VERSION], "its own model, which the step evaluate measured"
-    assert not any(path.exists() for path in left)
+    assert json.loads(left[0].read_text())["champion"] == champion.tags[VERSION]
+    assert left[1].read_bytes() == evaluated
+    _another(registry, tmp_path, "worse", worse=0.2)
+    kept = registry.promote(OPEN, measured=registry.root / "reports")
+    assert "worse beyond its interval" in kept.verdict.lines[0]
 
 
 def test_a_worse_one_is_kept_out_beyond_the_interval(registry: Registry, tmp_path: Path) -> None:
