@@ -18,6 +18,7 @@ from difflora.lora_commands import lora
 from difflora.plan.commands import plan
 from difflora.stages.ablations.commands import ablate
 from difflora.stages.commands import doctor, report, stage
+from difflora.stages.evaluate_commands import evaluate
 from difflora.stages.figure_commands import figures
 from difflora.stages.people_commands import people
 from difflora.stages.preset_commands import preset
@@ -35,7 +36,7 @@ app = typer.Typer(
     add_completion=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for command in (personalize, generate, compare, stage, report, ablate, doctor, plan):
+for command in (personalize, generate, compare, stage, evaluate, report, ablate, doctor, plan):
     app.command()(command)
 app.add_typer(identities, name="identities")
 app.add_typer(people, name="people")

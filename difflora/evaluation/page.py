@@ -97,12 +97,13 @@ class Report:
     apart: str
 
 
-def write_page(reports: Path, extremes: int = _EXTREMES) -> None:
-    """Writes ``evaluation.html`` and ``evaluation.md`` beside what they are made of.
+def write_page(reports: Path, extremes: int = _EXTREMES, name: str = "evaluation") -> tuple[Path, Path]:
+    """Writes a page as HTML and as Markdown beside what they are made of; gives both.
 
     Args:
         reports: the folder of ``evaluation.json``.
         extremes: people in each of the two grids.
+        name: of the two files, without an end.
 
     Raises:
         BadFile: if there are no figures, or a file is damaged. Whatever else is missing the page says.
@@ -110,8 +111,10 @@ def write_page(reports: Path, extremes: int = _EXTREMES) -> None:
     """
     report = gather(reports, extremes)
     page = templates_of("difflora.evaluation").get_template("evaluation.html.jinja").render(report=report, label=label)
-    write_atomic(reports / "evaluation.html", page.encode())
-    write_atomic(reports / "evaluation.md", markdown(report).encode())
+    html, text = reports / f"{name}.html", reports / f"{name}.md"
+    write_atomic(html, page.encode())
+    write_atomic(text, markdown(report).encode())
+    return html, text
 
 
 def gather(reports: Path, extremes: int = _EXTREMES) -> Report:

@@ -96,14 +96,18 @@ def report(
     reports: Annotated[Path, typer.Argument(metavar="FOLDER", help="That evaluation.json lies in.")] = Path("reports"),
     people: Annotated[int, typer.Option(min=0, help="In the grid of successes, and in that of failures.")] = 4,
 ) -> None:
-    """Write the evaluation's page again, from whatever lies in the folder now: evaluation.html and evaluation.md.
+    """Write the evaluation's page with all that lies in the folder now: report.html and report.md.
 
-    The step evaluate writes it too; figures (figures/), ablations (ablations.json) and a user study (study.json) that
-    were made since are added.
+    The step evaluate writes evaluation.html of its own figures alone; drawings (figures/), ablations (ablations.json) and
+    a user study (study.json) that were made since are on this page too. Where runs are tracked it gets a run.
 
     Example: difflora report reports
     """
     from difflora.evaluation.page import write_page
+    from difflora.stages.tracking import track
 
-    write_page(reports, people)
-    typer.echo(f"{reports / 'evaluation.html'}, {reports / 'evaluation.md'}")
+    html, text = write_page(reports, people, "report")
+    if (reports.parent / "params.yaml").is_file():
+        with track(reports.parent, "report", {}) as tracker:
+            tracker.artifact(html, text)
+    typer.echo(f"{html}, {text}")

@@ -42,20 +42,32 @@ def run(workspace: Workspace, tracker: Tracker = SILENT) -> None:
     Writes ``reports/evaluation.json``, ``reports/evaluation_people.json``, ``reports/people.png``, the pictures of some
     people in ``reports/pictures``, and all of it as a page: ``reports/evaluation.html`` and ``reports/evaluation.md``.
     """
-    kept = workspace.params.evaluate.store_pictures
     ladder, figures = measure(workspace)
-    figures["setting"] |= lineage(workspace)
-    people = by_person(ladder)
-    write_json(workspace.report("evaluation.json"), figures)
-    write_json(workspace.report("evaluation_people.json"), people)
-    ranking = rank(people)
-    extremes = [*ranking.successes(kept.extremes), *ranking.failures(kept.extremes)]
-    keep_pictures(workspace.report("pictures"), ladder, kept, [one.person for one in extremes])
-    if count := workspace.params.evaluate.sheet_people:
-        write_atomic(workspace.report("people.png"), people_sheet(ladder, count))
-    write_page(workspace.report("evaluation.json").parent, kept.extremes)
+    write_results(workspace, ladder, figures, workspace.root / "reports")
     tracker.metrics({name: figures[name] for name in _LOGGED if figures[name]})
     tracker.artifact(*(workspace.report(name) for name in _LEFT))
+
+
+def write_results(workspace: Workspace, ladder: Ladder, figures: dict[str, Any], folder: Path) -> None:
+    """Writes what was measured, with where it came from, into a folder.
+
+    Args:
+        workspace: of the chain.
+        ladder: of ``measure``.
+        figures: of ``measure``; their ``setting`` gets the lineage.
+        folder: made if missing.
+    """
+    kept = workspace.params.evaluate.store_pictures
+    figures["setting"] |= lineage(workspace)
+    people = by_person(ladder)
+    write_json(folder / "evaluation.json", figures)
+    write_json(folder / "evaluation_people.json", people)
+    ranking = rank(people)
+    extremes = [*ranking.successes(kept.extremes), *ranking.failures(kept.extremes)]
+    keep_pictures(folder / "pictures", ladder, kept, [one.person for one in extremes])
+    if count := workspace.params.evaluate.sheet_people:
+        write_atomic(folder / "people.png", people_sheet(ladder, count))
+    write_page(folder, kept.extremes)
 
 
 def open_pipeline(workspace: Workspace, faces: InsightFaceEncoder, model: Path | None = None) -> DiffLoRAPipeline:

@@ -46,16 +46,19 @@ def draw(
 ) -> None:
     """Draw the paper's figures into reports/figures, with captions in its index.json.
 
-    A figure whose files are not there is passed over, and it is said what to run first. `difflora report` then puts the
-    figures on the evaluation's page.
+    A figure whose files are not there is passed over, and it is said what to run first. `difflora report` then puts them
+    on a page with the evaluation. Where runs are tracked they get a run.
 
     Example: difflora figures draw --only quartiles --only weights
     """
     from difflora.stages.figures import draw as draw_figures
     from difflora.stages.params import load_params
+    from difflora.stages.tracking import track
     from difflora.stages.workspace import Workspace
 
-    drawn = draw_figures(Workspace(params.parent, load_params(params)), only=only or ())
+    workspace = Workspace(params.parent, load_params(params))
+    with track(workspace.root, "figures", workspace.params.evaluate.figures.model_dump()) as tracker:
+        drawn = draw_figures(workspace, tracker, only=only or ())
     for path in drawn.files:
         typer.echo(path)
     for name, reason in drawn.skipped.items():

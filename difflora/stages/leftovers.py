@@ -19,7 +19,8 @@ from difflora.stages.tracking import run_id_of
 from difflora.stages.workspace import Workspace
 
 _SHOWN = 5
-_REPORTS = ("evaluation_people.json", "people.png", "pictures", "evaluation.html", "evaluation.md", "figures")
+_PAGES = ("evaluation.html", "evaluation.md", "report.html", "report.md")
+_REPORTS = ("evaluation_people.json", "people.png", "pictures", *_PAGES, "figures")
 
 
 @dataclass(frozen=True)

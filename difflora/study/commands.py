@@ -79,7 +79,7 @@ def score(
 ) -> None:
     """Say what raters thought of each method: means, 95% intervals over people and over raters, and their agreement.
 
-    With --out reports/study.json the evaluation's page shows it after `difflora report`.
+    With --out reports/study.json `difflora report` shows it beside the evaluation.
 
     Example: difflora study score outputs/study --out reports/study.json
     """

@@ -4,8 +4,11 @@ import shutil
 import subprocess
 from pathlib import Path
 
+import pytest
 import yaml
 
+from difflora.cli import main
+from difflora.folders import read_json
 from difflora.stages.candidate import protocol
 from difflora.stages.evaluate import lineage
 from difflora.stages.params import load_params
@@ -50,3 +53,30 @@ def test_what_is_kept_for_show_does_not_change_what_is_compared(tmp_path: Path) 
 
     assert of(store_pictures={"people": 2, "extremes": 0}, sheet_people=3) == of()
     assert of(people=31) != of()
+
+
+def test_other_settings_and_models_are_measured_beside_the_chains_own(
+    chain: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def run(*words: str) -> int:
+        with pytest.raises(SystemExit) as stopped:
+            main(["evaluate", "--params", str(chain / "params.yaml"), "--methods", "generated", *words])
+        assert isinstance(stopped.value.code, int)
+        return stopped.value.code
+
+    before = {path.name: path.read_bytes() for path in (chain / "reports").iterdir() if path.is_file()}
+    out, shipped = tmp_path / "out", chain / "models" / "difflora"
+    assert run("--model", str(shipped), "--strengths", "1", "--num-inference-steps", "1", "-o", str(out)) == 0
+    assert f"the page: {out / 'evaluation.html'}" in capsys.readouterr().out
+    found = read_json(out / "evaluation.json")
+    assert list(found["methods"]) == ["base", "generated", "real"]
+    assert found["setting"]["model"] == read_json(shipped / "model_index.json")["version"]
+    assert {path.name: path.read_bytes() for path in (chain / "reports").iterdir() if path.is_file()} == before
+    assert run("-o", str(chain / "reports")) == 2
+    assert "is the chain's own" in capsys.readouterr().err
+    assert run("--people", "1") == 2
+    assert "evaluate.people" in capsys.readouterr().err
+    assert run("--protocol", "nobody's") == 2
+    assert "nobody's" in capsys.readouterr().err
+    assert run("--model", str(tmp_path / "nowhere")) == 2
+    assert "nowhere" in capsys.readouterr().err
