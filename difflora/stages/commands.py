@@ -98,8 +98,8 @@ def report(
 ) -> None:
     """Write the evaluation's page with all that lies in the folder now: report.html and report.md.
 
-    The step evaluate writes evaluation.html of its own figures alone; drawings (figures/), ablations (ablations.json) and
-    a user study (study.json) that were made since are on this page too. Where runs are tracked it gets a run.
+    The step evaluate writes evaluation.html of its own figures alone; drawings (figures/), ablations (ablations.json)
+    and a user study (study.json) that were made since are on this page too. Where runs are tracked it gets a run.
 
     Example: difflora report reports
     """

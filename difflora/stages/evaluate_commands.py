@@ -14,7 +14,8 @@ def evaluate(
         typer.Option(metavar="DIR", help="A hypernetwork's folder; what the step dit made when left out."),
     ] = None,
     out: Annotated[
-        Path, typer.Option("--out", "-o", metavar="DIR", help="Gets page, tables, pictures; never the chain's reports/.")
+        Path,
+        typer.Option("--out", "-o", metavar="DIR", help="Gets page, tables, pictures; never the chain's reports/."),
     ] = Path("outputs/evaluation"),
     methods: Annotated[
         str | None,
@@ -26,7 +27,9 @@ def evaluate(
     ] = None,
     protocol: Annotated[
         str | None,
-        typer.Option(help="People, prompts and pictures of a protocol: paper (4.3: 50 people, 30 prompts, 4 pictures)."),
+        typer.Option(
+            help="People, prompts and pictures of a protocol: paper (4.3: 50 people, 30 prompts, 4 pictures)."
+        ),
     ] = None,
     people: Annotated[int | None, typer.Option(help="People of the split test, the first ones.")] = None,
     references: Annotated[int | None, typer.Option(help="Pictures of a person that methods see.")] = None,
@@ -46,8 +49,8 @@ def evaluate(
     """Measure a hypernetwork on the workspace's held-out people: likeness, prompts, pictures, seconds, with intervals.
 
     The chain up to dit must have been run here: its people, LoRAs and base model are what is compared with. What is not
-    given stands in section evaluate of the parameters; the step evaluate measures by that section alone. A bar shows the
-    time left.
+    given stands in section evaluate of the parameters; the step evaluate measures by that section alone. A bar shows
+    the time left.
 
     Example: difflora evaluate --people 16 --methods retrieval,generated,teacher -o outputs/quick
     """

@@ -46,8 +46,8 @@ def draw(
 ) -> None:
     """Draw the paper's figures into reports/figures, with captions in its index.json.
 
-    A figure whose files are not there is passed over, and it is said what to run first. `difflora report` then puts them
-    on a page with the evaluation. Where runs are tracked they get a run.
+    A figure whose files are not there is passed over, and it is said what to run first. `difflora report` then puts
+    them on a page with the evaluation. Where runs are tracked they get a run.
 
     Example: difflora figures draw --only quartiles --only weights
     """

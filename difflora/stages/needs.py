@@ -9,6 +9,7 @@ from difflora.weights.catalogue import BYTES, DATA, Licence
 from difflora.weights.need import Need
 
 _PHOTOMAKER = "photomaker"
+_REWARD = "difflora.encoders.image_reward:ImageReward"
 
 
 def needs_of(params: Params) -> list[Need]:
@@ -25,6 +26,13 @@ def needs_of(params: Params) -> list[Need]:
         found.append(Need(f"identities.options.{_PHOTOMAKER}", "PhotoMaker", Path(weights)))
     if params.evaluate.independent is not None:
         found.append(Need("evaluate.independent", "face recogniser", params.evaluate.independent))
+    metrics, seen = params.evaluate.metrics, {need.path for need in found}
+    if metrics.dino is not None:
+        found.append(Need("evaluate.metrics.dino", "DINO", metrics.dino))
+    if metrics.clip is not None and metrics.clip not in seen:
+        found.append(Need("evaluate.metrics.clip", "CLIP", metrics.clip))
+    if metrics.reward == _REWARD and "folder" in metrics.reward_options:
+        found.append(Need("evaluate.metrics.reward_options", "ImageReward", Path(metrics.reward_options["folder"])))
     return found
 
 

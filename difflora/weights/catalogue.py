@@ -44,6 +44,8 @@ INSIGHTFACE = Licence(
 )
 CLIP = Licence("MIT", "https://github.com/openai/CLIP/blob/main/LICENSE", "no restriction")
 PHOTOMAKER = Licence("Apache-2.0", "https://github.com/TencentARC/PhotoMaker/blob/main/LICENSE", "keep the notice")
+DINO = Licence("Apache-2.0", "https://github.com/facebookresearch/dino/blob/main/LICENSE", "keep the notice")
+IMAGE_REWARD = Licence("Apache-2.0", "https://github.com/THUDM/ImageReward/blob/main/LICENSE", "keep the notice")
 FFHQ = Licence(
     "CC BY-NC-SA 4.0",
     "https://github.com/NVlabs/ffhq-dataset",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from difflora.encoders.image_reward import ImageReward
 from difflora.encoders.pack import open_pack
 from difflora.encoders.recogniser import FaceRecogniser
 from difflora.errors import BadFile
@@ -47,8 +48,11 @@ def check_need(need: Need, root: Path, lock: Lock) -> dict[str, SeenFile]:
             files = _single_file(place, root / (need.config or Path()))
         case "face pack":
             files = _pack(place)
-        case "CLIP":
-            files = _clip(need, root)
+        case "CLIP" | "DINO":
+            files = _transformers(need, root)
+        case "ImageReward":
+            ImageReward(place)
+            files = [place / "model.safetensors", place / "vocab.txt"]
         case "face recogniser":
             FaceRecogniser.open(place)
             files = [place]
@@ -129,8 +133,8 @@ def _pack(folder: Path) -> list[Path]:
     return sorted(Path(model.model_file) for model in app.models.values())
 
 
-def _clip(need: Need, root: Path) -> list[Path]:
-    """A CLIP's folder, compared with its configuration."""
+def _transformers(need: Need, root: Path) -> list[Path]:
+    """A folder of a CLIP or DINO, compared with its configuration."""
     folder = root / need.path
     weights = _weights(need, root, folder, "model.safetensors")
     config = folder / "config.json"

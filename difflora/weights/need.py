@@ -7,12 +7,21 @@ from pathlib import Path
 from typing import Literal
 
 from difflora.errors import BadFile
-from difflora.weights.catalogue import HUB, INSIGHTFACE, PHOTOMAKER, Licence, card_licence, is_insightface
+from difflora.weights.catalogue import (
+    DINO,
+    HUB,
+    IMAGE_REWARD,
+    INSIGHTFACE,
+    PHOTOMAKER,
+    Licence,
+    card_licence,
+    is_insightface,
+)
 
-Kind = Literal["pipeline", "single file", "face pack", "CLIP", "face recogniser", "PhotoMaker"]
+Kind = Literal["pipeline", "single file", "face pack", "CLIP", "DINO", "face recogniser", "PhotoMaker", "ImageReward"]
 
 _PICKLES = (".bin", ".pt", ".pth", ".ckpt", ".pkl")
-_WEIGHTS = {"pipeline": "*/*", "CLIP": "*"}
+_WEIGHTS = {"pipeline": "*/*"}
 
 
 @dataclass(frozen=True)
@@ -49,6 +58,10 @@ class Need:
             return INSIGHTFACE
         if self.kind == "PhotoMaker":
             return PHOTOMAKER
+        if self.kind == "ImageReward":
+            return IMAGE_REWARD
+        if self.kind == "DINO" and self.path.name.startswith("dino-vit"):
+            return DINO
         place = root / self.path
         return card_licence(place if place.is_dir() else place.parent) or "unknown: look it up where it is from"
 
@@ -65,6 +78,13 @@ class Need:
                 )
             case "PhotoMaker":
                 return "make it of photomaker-v1.bin with `difflora weights convert`"
+            case "DINO":
+                return "copy facebook/dino-vits16 there, in transformers' format; or set evaluate.metrics.dino to null"
+            case "ImageReward":
+                return (
+                    "convert ImageReward.pt as difflora/encoders/image_reward.py says, beside BERT's vocab.txt; or set "
+                    "evaluate.metrics.reward to null"
+                )
             case _:
                 return "copy it there, or change the parameter"
 

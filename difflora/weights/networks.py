@@ -21,6 +21,12 @@ from transformers import (
     CLIPTextModelWithProjection,
     CLIPVisionConfig,
     CLIPVisionModelWithProjection,
+    Dinov2Config,
+    Dinov2Model,
+    Dinov2WithRegistersConfig,
+    Dinov2WithRegistersModel,
+    ViTConfig,
+    ViTModel,
 )
 
 from difflora.errors import BadFile
@@ -29,14 +35,14 @@ _UNET = "model.diffusion_model."
 
 
 def meta_network(config: Mapping[str, Any], where: str) -> torch.nn.Module:
-    """The network that a ``config.json`` of diffusers or CLIP describes, without weights.
+    """The network that a ``config.json`` of diffusers, CLIP or DINO describes, without weights.
 
     Args:
         config: what the file holds.
         where: the file, for the error.
 
     Raises:
-        BadFile: if it describes none of UNet, VAE, CLIP and its encoders.
+        BadFile: if it describes none of UNet, VAE, CLIP, its encoders and DINO.
     """
     kind = str(config.get("_class_name") or (config.get("architectures") or [config.get("model_type")])[0])
     makers: dict[str, Any] = {
@@ -46,6 +52,9 @@ def meta_network(config: Mapping[str, Any], where: str) -> torch.nn.Module:
         "CLIPTextModelWithProjection": lambda values: CLIPTextModelWithProjection(CLIPTextConfig(**values)),
         "CLIPVisionModelWithProjection": lambda values: CLIPVisionModelWithProjection(CLIPVisionConfig(**values)),
         "CLIPModel": lambda values: CLIPModel(CLIPConfig(**values)),
+        "ViTModel": lambda values: ViTModel(ViTConfig(**values), add_pooling_layer=False),
+        "Dinov2Model": lambda values: Dinov2Model(Dinov2Config(**values)),
+        "Dinov2WithRegistersModel": lambda values: Dinov2WithRegistersModel(Dinov2WithRegistersConfig(**values)),
     }
     if kind not in makers:
         raise BadFile(f"{where}: describes a {kind}; known are {', '.join(makers)}")

@@ -47,6 +47,7 @@ def workspace(tmp_path: Path, hub: Path, monkeypatch: pytest.MonkeyPatch) -> Pat
         "images_hub": {"name": "openai/clip-vit-large-patch14", "revision": REVISION},
     }
     values["evaluate"]["independent"] = "weights/recogniser.onnx"
+    values["evaluate"]["metrics"] = {"clip": "weights/clip"}
     values["identities"]["options"] = {"folder": "data/FFHQ"}
     (tmp_path / "params.yaml").write_text(yaml.safe_dump(values))
     shutil.copytree(ASSETS / "insightface", tmp_path / "weights" / "insightface")
@@ -113,6 +114,8 @@ def test_what_the_presets_need() -> None:
         "models.images",
         "identities.options.photomaker",
         "evaluate.independent",
+        "evaluate.metrics.dino",
+        "evaluate.metrics.reward_options",
     ]
     root = Path("nowhere")
     licences = {key: str(need.licence(root)) for key, need in needs.items()}
@@ -120,7 +123,8 @@ def test_what_the_presets_need() -> None:
     assert "non-commercial research" in licences["models.faces.folder"]
     assert "non-commercial research" in licences["evaluate.independent"]
     assert licences["models.images"].startswith("MIT")
-    assert licences["identities.options.photomaker"].startswith("Apache-2.0")
+    for key in ("identities.options.photomaker", "evaluate.metrics.dino", "evaluate.metrics.reward_options"):
+        assert licences[key].startswith("Apache-2.0")
     style = needs_of(load_params(preset_path("sd15-style")))[0]
     assert str(style.licence(root)).startswith("CreativeML Open RAIL-M ")
     for preset in ("sdxl", "paper", "sd15-style"):

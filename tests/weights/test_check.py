@@ -20,6 +20,7 @@ from tests.checkpoints import photomaker_v1, sdxl_pipeline
 SDXL, SD15 = Need("base", "pipeline", Path("sdxl")), Need("base", "pipeline", Path("sd15"))
 SINGLE = Need("file", "single file", Path("sdxl.safetensors"), config=Path("sdxl"))
 CLIP = Need("images", "CLIP", Path("clip"))
+DINO, REWARD = Need("dino", "DINO", Path("dino")), Need("reward", "ImageReward", Path("reward"))
 FACES = Need("faces", "face pack", Path("faces/models/world"))
 JUDGE = Need("independent", "face recogniser", Path("recogniser.onnx"))
 UNET = "unet/diffusion_pytorch_model.safetensors"
@@ -34,7 +35,7 @@ def cut(path: Path) -> None:
 
 
 def test_what_is_whole_passes_and_every_file_is_seen(pristine: Path) -> None:
-    for need in (SDXL, SD15, SINGLE, CLIP, FACES, JUDGE):
+    for need in (SDXL, SD15, SINGLE, CLIP, DINO, REWARD, FACES, JUDGE):
         seen = check(need, pristine)
         assert {file.trust for file in seen.values()} == {"recorded"}
         assert all(len(file.sha256) == 64 and file.size > 0 for file in seen.values())
@@ -72,6 +73,13 @@ def _swap(one: str, other: str) -> Callable[[Path], None]:
         (SINGLE, lambda root: cut(root / "sdxl.safetensors"), r"sdxl\.safetensors: not a whole safetensors file"),
         (SINGLE, _swap("sdxl.safetensors", f"sdxl/vae/{UNET[5:]}"), r"sdxl\.safetensors: holds no UNet"),
         (CLIP, lambda root: cut(root / "clip" / "model.safetensors"), r"model\.safetensors: not a whole"),
+        (
+            DINO,
+            _swap("dino/model.safetensors", "clip/model.safetensors"),
+            r"dino/model\.safetensors: is not the ViTModel",
+        ),
+        (REWARD, _swap("reward/model.safetensors", "dino/model.safetensors"), r"holds no ImageReward"),
+        (REWARD, lambda root: (root / "reward" / "vocab.txt").unlink(), r"vocab\.txt: no such file"),
         (CLIP, _swap("clip/model.safetensors", f"sdxl/{UNET}"), r"model\.safetensors: is not the CLIPModel"),
         (FACES, lambda root: cut(root / "faces/models/world/recogniser.onnx"), "not a readable face pack"),
         (FACES, _swap("faces/models/world/recogniser.onnx", f"sdxl/{UNET}"), "not a readable face pack"),
