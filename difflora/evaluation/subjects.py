@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -18,6 +19,8 @@ from difflora.evaluation.likeness import Faces, Likeness
 from difflora.evaluation.settings import EvaluateSettings
 from difflora.prompts import for_person
 from difflora.seeds import noise_seed
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -61,6 +64,7 @@ def load_subjects(
     """The first people of a split who have a teacher's LoRA and enough references.
 
     The first references are shown to the methods; pictures are scored against others, which no LoRA learnt from.
+    Whoever shows no face in those is passed over, and the log says who.
 
     Args:
         people: everyone's pictures.
@@ -87,6 +91,7 @@ def load_subjects(
         rest = person.references[shown:] if compared is None else person.references[-compared:]  # (M, 3, H, W)
         others = likeness.look(rest)
         if not bool(others.found.any()):
+            logger.warning("%s is passed over: no face is found in the pictures to compare with", identity)
             continue
         found.append(
             Subject(

@@ -20,7 +20,7 @@ _QUALITY = {
     "dino": "DINO",
     "clip_i": "CLIP-I",
     "clip_t": "CLIP-T",
-    "image_reward": "ImageReward",
+    "image_reward": "reward",
     "diversity": "diversity",
     "fid": "FID",
     "kid": "KID",

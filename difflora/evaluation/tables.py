@@ -13,7 +13,10 @@ METRICS = {
     "clip_i": ("CLIP-I ↑", "cosine of CLIP features with the person's other pictures"),
     "clip_t": ("CLIP-T ↑", "cosine of CLIP features of picture and prompt"),
     "agreement": ("Prompts followed ↑", "share of what a prompt asks for that is there"),
-    "image_reward": ("ImageReward ↑", "a model of people's preferences"),
+    "image_reward": (
+        "Reward ↑",
+        "how people would like it for its prompt: ImageReward, or a model in its place",
+    ),
     "fid": ("FID ↓", "Fréchet distance of features from a reference set"),
     "kid": ("KID ↓", "kernel distance of features from a reference set"),
     "diversity": ("Diversity ↑", "how unlike each other a person's pictures are"),
@@ -54,7 +57,7 @@ def tables_of(figures: Mapping[str, Any]) -> list[Table]:
     """
     best, strength = with_missing(figures), figures.get("strength") or {}
     shown = metrics_in(best)
-    notes = tuple(f"{METRICS[key][0]}: {METRICS[key][1]}." for key in shown if key in METRICS)
+    notes = metric_notes(shown, figures)
     first = grid_table("Methods, each at the strength chosen for it on other people", best, shown, notes)
     if strength:
         first = with_strengths(first, list(best), strength)
@@ -72,6 +75,18 @@ def tables_of(figures: Mapping[str, Any]) -> list[Table]:
         _rest({key: value for key, value in figures.items() if key not in _KNOWN}),
     ]
     return [table for table in tables if table.rows]
+
+
+def metric_notes(keys: Iterable[str], figures: Mapping[str, Any]) -> tuple[str, ...]:
+    """What each known metric is, and the encoder that measured it where the figures say so.
+
+    Args:
+        keys: of the metrics.
+        figures: of ``reports/evaluation.json``.
+    """
+    encoders = (figures.get("metrics") or {}).get("encoders") or {}
+    by = {key: f", by {encoders[key]}" for key in keys if key in encoders}
+    return tuple(f"{METRICS[key][0]}: {METRICS[key][1]}{by.get(key, '')}." for key in keys if key in METRICS)
 
 
 def with_missing(figures: Mapping[str, Any]) -> dict[str, Any]:

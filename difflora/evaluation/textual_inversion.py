@@ -127,15 +127,15 @@ class TextualInversion:
         Raises:
             DiffLoRAError: if a loss is not finite; the person is named.
         """
-        losses = []
-        with tqdm(total=len(self._people), desc="textual inversion", unit="person", disable=not progress) as bar:
-            for start in range(0, len(self._people), self._settings.people_at_once):
-                places = range(start, min(start + self._settings.people_at_once, len(self._people)))
-                losses.append(self._train(places))
-                bar.update(len(places))
+        losses, at_once = [], self._settings.people_at_once
+        starts = range(0, len(self._people), at_once)
+        total = len(starts) * self._settings.steps
+        with tqdm(total=total, desc="textual inversion", unit="step", disable=not progress) as bar:
+            for start in starts:
+                losses.append(self._train(range(start, min(start + at_once, len(self._people))), bar))
         return torch.cat(losses, dim=1)
 
-    def _train(self, places: range) -> Tensor:
+    def _train(self, places: range, bar: Any) -> Tensor:
         base, settings, scheduler = self._base, self._settings, self._base.scheduler
         latents = [encode_images(base, self._people[place].images) for place in places]
         optimizer = torch.optim.AdamW(
@@ -157,6 +157,7 @@ class TextualInversion:
             self._decay(places)
             optimizer.step()
             optimizer.zero_grad()
+            bar.update()
         if not losses.isfinite().all():
             place = int((~losses.isfinite()).any(0).nonzero()[0])
             name = self._people[places[place]].identity

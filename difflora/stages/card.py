@@ -9,9 +9,9 @@ from typing import Any
 from difflora.evaluation.intervals import in_words
 from difflora.evaluation.markdown import escape, table_lines
 from difflora.evaluation.tables import (
-    METRICS,
     Table,
     grid_table,
+    metric_notes,
     metrics_in,
     seconds_table,
     with_missing,
@@ -82,10 +82,10 @@ def _measured(figures: Mapping[str, Any]) -> list[str]:
     shown = metrics_in(rows)
     likeness = [key for key in shown if key in _LIKENESS]
     rest = [key for key in shown if key not in _LIKENESS]
-    first = grid_table("Likeness and prompts", rows, likeness, _words(likeness))
+    first = grid_table("Likeness and prompts", rows, likeness, metric_notes(likeness, figures))
     tables = [with_strengths(first, list(rows), figures["strength"])]
     if rest:
-        notes = _words(rest)
+        notes = metric_notes(rest, figures)
         if (reference := figures.get("fid_reference")) is not None:
             about = f"FID and KID: by {figures['fid_features']} against {reference['pictures']} {reference['name']}."
             notes = (*notes, about)
@@ -94,10 +94,6 @@ def _measured(figures: Mapping[str, Any]) -> list[str]:
     if seconds.rows:
         tables.append(replace(seconds, title="Seconds of one person, and of one picture for images"))
     return [line for table in tables for line in _lines(table)]
-
-
-def _words(keys: list[str]) -> tuple[str, ...]:
-    return tuple(f"{METRICS[key][0]}: {METRICS[key][1]}." for key in keys if key in METRICS)
 
 
 def _lines(table: Table) -> list[str]:

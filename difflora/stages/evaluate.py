@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import platform
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +21,7 @@ from difflora.evaluation.rivals import Rivals
 from difflora.evaluation.sheet import people_sheet
 from difflora.files import write_atomic, write_json
 from difflora.folders import read_json
+from difflora.machine import processor
 from difflora.models import DiffLoRAPipeline, LoraAutoencoder, make_scheduler
 from difflora.models.portable import load_model
 from difflora.stages.lineage import commit_of, input_hashes
@@ -43,7 +43,7 @@ def run(workspace: Workspace, tracker: Tracker = SILENT) -> None:
     people in ``reports/pictures``, and all of it as a page: ``reports/evaluation.html`` and ``reports/evaluation.md``.
     """
     ladder, figures = measure(workspace)
-    write_results(workspace, ladder, figures, workspace.root / "reports")
+    write_results(workspace, ladder, figures, workspace.report("evaluation.json").parent)
     tracker.metrics({name: figures[name] for name in _LOGGED if figures[name]})
     tracker.artifact(*(workspace.report(name) for name in _LEFT))
 
@@ -130,7 +130,7 @@ def measure(workspace: Workspace, model: Path | None = None) -> tuple[Ladder, di
         "pictures": params.identities.source,
         "corpus": corpus.digest,
         "train_people": len(corpus.indices("train")),
-        "machine": f"{platform.machine()}, {torch.get_num_threads()} threads, torch {torch.__version__}",
+        "machine": f"{processor()}, {torch.get_num_threads()} threads, torch {torch.__version__}",
     }
     return ladder, figures
 

@@ -52,7 +52,7 @@ CATALOGUE: tuple[Ablation, ...] = (
     ),
     Ablation("canonical_form", "LoRAs in canonical form", {"lae.canonical_form": True}),
     Ablation("random_start", "LoRAs from a random A, which is trained too", _RANDOM_START),
-    Ablation("no_shared_start", "each LoRA from a random A of its own", _OWN_STARTS),
+    Ablation("no_shared_start", "each LoRA from a random A of its own", _OWN_STARTS, "random_start"),
     Ablation(
         "no_shared_start_canonical",
         "starts of their own, then canonical form",

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from difflora.corpus.people import PeopleFolder
-from difflora.corpus.reader import Corpus
+from difflora.corpus.reader import HEADER, INDEX, Corpus
 from difflora.files import sha256_file, write_json
 from difflora.stages.params import Params
 from difflora.stages.workspace import Workspace
@@ -131,12 +131,17 @@ class AblationWorkspace(Workspace):
         values = self.params.model_dump(mode="json", by_alias=True)
         people = sha256_file(self.there(self.people, "identities") / "people.jsonl")
         corpus = {"people": people, "base": values["models"]["base"], "corpus": self._trained_by(self.params)}
+        chains = self.there(self.chain.corpus, "corpus")
+        corpus["header"] = sha256_file(chains / HEADER)  # tells the base's weights
         if self.same_corpus:
-            corpus["rows"] = sha256_file(self.there(self.corpus, "corpus") / "index.jsonl")
+            corpus["rows"] = sha256_file(chains / INDEX)
+        else:  # it grows in its folder, and what is made of it is of so many people
+            corpus["train_people"] = self.params.corpus.train_people
         lae = {"of": corpus, "few": self._few, "lae": values["lae"], "continue_from": values["continue_from"]}
         if self.same_lae:
             lae["weights"] = _weights(self.there(self.lae, "lae"))
         dit = {"of": lae, "models": values["models"], "dit": values["dit"]}
+        dit["features"] = sha256_file(self.chain.features)  # tells the encoders' weights
         if self.same_dit:
             dit["weights"] = _weights(self.there(self.dit, "dit"))
         evaluate = {key: value for key, value in values["evaluate"].items() if key != "figures"}  # drawn afterwards
