@@ -179,6 +179,13 @@ def test_no_graph_break(backend: str, device: torch.device, dynamic: bool) -> No
         assert torch.equal(own, right)
 
 
+def test_the_operator_is_what_it_says(backend: str, device: torch.device) -> None:
+    weights = weights_of(torch.float32, device)
+    flat = torch.randn(1, FlatLayout(SHAPES, 2).size, device=device)
+    values = (weights, [weight.clone() for weight in weights], flat, torch.ones(1, device=device), None, None, 2)
+    torch.library.opcheck(torch.ops.difflora_kernels.lora_merge.default, values)
+
+
 def test_the_interpreter_or_the_gpu_really_runs_the_kernel(
     device: torch.device, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -265,6 +265,25 @@ def test_no_graph_break_and_the_module(backend: str, device: torch.device, dynam
 
 
 @pytest.mark.skipif(not compiled.serves(torch.device("cpu"), compiled.LEAST), reason="needs a C++ compiler")
+def test_inside_what_inductor_compiles(backend: str, device: torch.device) -> None:
+    x, x_hat = torch.randn(2, 100, device=device), torch.randn(2, 100, device=device, requires_grad=True)
+
+    def step(x_hat: torch.Tensor, x: torch.Tensor) -> torch.Tensor:
+        return weight_preserved_loss(x_hat.sin(), x, wp_weight=0.3).loss * 2
+
+    torch._dynamo.reset()
+    own, right = torch.compile(step, fullgraph=True)(x_hat, x), step(x_hat, x)
+    torch.testing.assert_close(own, right)
+    torch.testing.assert_close(torch.autograd.grad(own, x_hat)[0], torch.autograd.grad(right, x_hat)[0])
+
+
+def test_the_operator_is_what_it_says(backend: str, device: torch.device) -> None:
+    x, x_hat = torch.randn(2, 100, device=device), torch.randn(2, 100, device=device)
+    values = (x_hat, x, None, 0.5, "mse", "mean")
+    torch.library.opcheck(torch.ops.difflora_kernels.wp_loss.default, (*values, True))
+
+
+@pytest.mark.skipif(not compiled.serves(torch.device("cpu"), compiled.LEAST), reason="needs a C++ compiler")
 @pytest.mark.parametrize("columns", [2**12 + 7, 2**9])  # with numbers left over, and without
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 def test_large_inputs_on_cpu_are_compiled(monkeypatch: pytest.MonkeyPatch, columns: int, dtype: torch.dtype) -> None:
