@@ -41,6 +41,8 @@ def evaluate(
     num_inference_steps: Annotated[int | None, typer.Option(help="Steps of the sampler of LoRAs.")] = None,
     sampler: Annotated[str | None, typer.Option(help="Of LoRAs: ddim or dpm++.")] = None,
     guidance_scale: Annotated[float | None, typer.Option(help="Of the sampler of LoRAs; 1 for none.")] = None,
+    picture_steps: Annotated[int | None, typer.Option(help="Steps of each picture.")] = None,
+    picture_guidance: Annotated[float | None, typer.Option(help="Guidance of each picture; 1 for none.")] = None,
     seed: Annotated[int | None, typer.Option(help="Of the pictures' noise and of sampling.")] = None,
     params: Annotated[
         Path, typer.Option("--params", metavar="FILE", help="The workspace's parameters; options change evaluate's.")
@@ -81,6 +83,8 @@ def evaluate(
         "seed": seed,
     }
     chosen |= {name: value for name, value in given.items() if value is not None}
+    pictures = {"steps": picture_steps, "guidance_scale": picture_guidance}
+    chosen["pictures"] |= {name: value for name, value in pictures.items() if value is not None}
     workspace = Workspace(params.parent, validated(Params, values, str(params)))
     ladder, found = measure(workspace, model)
     write_results(workspace, ladder, found, out)

@@ -33,8 +33,11 @@ _LIMITS = """\
 
 - They know this world alone: a photograph of a real person means nothing to them, and a prompt outside the captions'
   vocabulary is ignored. A result in this world is a result about this world.
-- The face pack learnt from an earlier look of the renderer (smaller faces, busier places, thinner lines); its figures
+- The detector learnt from an earlier look of the renderer (smaller faces, busier places, thinner lines); its figures
   above were measured on pictures as they are drawn now.
+- The base's first 4,000 steps were made without attention on its first level, before eyes, nose and mouth counted more
+  and middle timesteps were drawn oftener; its settings are those of the other 4,400. Trained anew by its command it
+  would differ by that.
 - The recogniser both conditions and scores; read likeness beside the independent recogniser's figure.
 - Skin tone, face shape and hair are drawn independently and evenly, which no population is. Gender is one of two words
   because the captions need a class word.

@@ -74,6 +74,8 @@ def test_other_settings_and_models_are_measured_beside_the_chains_own(
     assert {path.name: path.read_bytes() for path in (chain / "reports").iterdir() if path.is_file()} == before
     assert run("-o", str(chain / "reports")) == 2
     assert "is the chain's own" in capsys.readouterr().err
+    assert run("--picture-steps", "0") == 2
+    assert "evaluate.pictures.steps" in capsys.readouterr().err
     assert run("--people", "1") == 2
     assert "evaluate.people" in capsys.readouterr().err
     assert run("--protocol", "nobody's") == 2
