@@ -18,7 +18,7 @@ from difflora.world.render import render
 from difflora.world.scenes import sample_scenes
 from difflora.world.traits import People, sample_people
 
-_DRAWN_SINCE = "2026-11-24"
+DRAWN_SINCE = "2026-11-24"
 _ID = re.compile(r"rendered-(\d+)-(\d{6,})")
 
 
@@ -78,11 +78,11 @@ class RenderedPeople:
         match = _ID.fullmatch(identity)
         if match is None or int(match.group(1)) != self.seed:
             raise BadParameter(f"{identity!r} is nobody of seed {self.seed}: ids are like {self.ids(1)[0]}")
-        return sample_people(1, torch.Generator().manual_seed(_number(identity)))
+        return sample_people(1, torch.Generator().manual_seed(number_of(identity)))
 
     def consent(self, identity: str) -> Mapping[str, Any]:
         """Nobody real is drawn, so there is nobody to ask."""
-        return {"source": "rendered by difflora.world", "licence": "Apache-2.0", "date": _DRAWN_SINCE}
+        return {"source": "rendered by difflora.world", "licence": "Apache-2.0", "date": DRAWN_SINCE}
 
     def candidates(self, identity: str, count: int, seed: int) -> RenderedCandidates:
         """Draws a person in ``count`` random scenes, the first ``same_scenes`` of which are everyone's.
@@ -92,7 +92,7 @@ class RenderedPeople:
         """
         person, own = self.person(identity), max(0, count - self.same_scenes)
         parts = [
-            self._drawn(person, part, torch.Generator().manual_seed(_number(name)))
+            self._drawn(person, part, torch.Generator().manual_seed(number_of(name)))
             for part, name in ((self.same_scenes, f"scenes {self.seed}"), (own, f"{identity} {seed}"))
             if part
         ]
@@ -107,7 +107,8 @@ class RenderedPeople:
         return pool.images, caption(people, scenes, generator, trait_dropout=1.0, subject=self.subject)
 
 
-def _number(text: str) -> int:
+def number_of(text: str) -> int:
+    """A seed of a text."""
     return int.from_bytes(hashlib.sha256(text.encode()).digest()[:7], "big")
 
 
