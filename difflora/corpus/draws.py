@@ -81,7 +81,7 @@ def gather(base: FrozenBase, people: Sequence[Encoded], settings: DreamBoothSett
         BadParameter: if their pictures differ in size, or lack those of their class for prior preservation.
     """
     most = settings.images or max(map(len, people))
-    own = _gather(base, people, most, settings.face_weight)
+    own = _gather(base, people, most, settings.face_weight, settings.feature_weight)
     if settings.prior_preservation is None:
         return own
     classes = [person.prior for person in people if person.prior is not None]
@@ -89,7 +89,7 @@ def gather(base: FrozenBase, people: Sequence[Encoded], settings: DreamBoothSett
         lacking = next(person.identity for person in people if person.prior is None)
         raise BadParameter(f"prior_preservation is on, but {lacking} has no pictures of the class: draw them first")
     different = list({id(each): each for each in classes}.values())
-    shared = _gather(base, different, max(map(len, different)), 0.0)
+    shared = _gather(base, different, max(map(len, different)), 0.0, 0.0)
     if shared.latents.shape[1:] != own.latents.shape[1:]:
         raise BadParameter("prior_preservation: pictures of the class differ in size from the people's; draw others")
     place = {id(each): place for place, each in enumerate(different)}
@@ -97,7 +97,7 @@ def gather(base: FrozenBase, people: Sequence[Encoded], settings: DreamBoothSett
     return replace(own, prior=replace(shared, counts=shared.counts[rows], starts=shared.starts[rows]))
 
 
-def _gather(base: FrozenBase, people: Sequence[Encoded], most: int, face_weight: float) -> Batch:
+def _gather(base: FrozenBase, people: Sequence[Encoded], most: int, face_weight: float, feature_weight: float) -> Batch:
     shapes = {person.latents.shape[1:] for person in people}
     if len(shapes) != 1:
         raise BadParameter(
@@ -116,13 +116,20 @@ def _gather(base: FrozenBase, people: Sequence[Encoded], most: int, face_weight:
         told,
         counts,
         counts.cumsum(0) - counts,
-        _place_weights(torch.cat([person.covered[:most] for person in people]), face_weight),
+        torch.cat([_place_weights(person, most, face_weight, feature_weight) for person in people]),
     )
 
 
-def _place_weights(covered: Tensor, face_weight: float) -> Tensor:
-    """From (N, h, w) shares to (N, 1, h, w) weights: 1, more in the face, brought to a mean of 1 a picture."""
-    weight = 1 + face_weight * covered
+def _place_weights(person: Encoded, most: int, face_weight: float, feature_weight: float) -> Tensor:
+    """(n, 1, h, w): 1, more in the face and at its features, brought to a mean of 1 a picture."""
+    weight = 1 + face_weight * person.covered[:most]
+    if feature_weight:
+        if person.featured is None:
+            raise BadParameter(
+                f"feature_weight is {feature_weight:g}, but nobody looked for the features of {person.identity}: "
+                "remove data/people and make the people again"
+            )
+        weight = weight + feature_weight * person.featured[:most]
     return (weight / weight.mean((1, 2), keepdim=True))[:, None]
 
 

@@ -23,7 +23,9 @@ def whole_time_ids(count: int, size: Sequence[int]) -> Tensor:
     return torch.tensor([[height, width, 0, 0, height, width]], dtype=torch.float32).repeat(count, 1)
 
 
-def frame(images: Tensor, boxes: Tensor, settings: DreamBoothSettings) -> tuple[Tensor, Tensor, Tensor]:
+def frame(
+    images: Tensor, boxes: Tensor, landmarks: Tensor, settings: DreamBoothSettings
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """Brings pictures to squares of ``settings.resolution``, as diffusers' SDXL scripts do.
 
     The shorter side is resized to the resolution, the longer one keeps the aspect and is cropped. Random places are a
@@ -32,17 +34,18 @@ def frame(images: Tensor, boxes: Tensor, settings: DreamBoothSettings) -> tuple[
     Args:
         images: (M, 3, H, W) uint8.
         boxes: (M, 4) x1, y1, x2, y2 in pixels.
+        landmarks: (M, 5, 2) x and y in pixels.
         settings: with ``resolution``, ``crop`` and ``seed``.
 
     Returns:
-        Pictures (M, 3, R, R) uint8, or as they were where there is no resolution; where the boxes are in them (M, 4),
-        outside too; and time ids (M, 6) float32: original height and width, top and left of the crop after resizing,
-        target height and width.
+        Pictures (M, 3, R, R) uint8, or as they were where there is no resolution; where boxes (M, 4) and landmarks
+        (M, 5, 2) are in them, outside too; and time ids (M, 6) float32: original height and width, top and left of the
+        crop after resizing, target height and width.
     """
     count, _, height, width = images.shape
     side = settings.resolution
     if side is None:
-        return images, boxes, whole_time_ids(count, (height, width))
+        return images, boxes, landmarks, whole_time_ids(count, (height, width))
     short = min(height, width)
     rows, columns = side * height // short, side * width // short
     if (rows, columns) != (height, width):
@@ -60,8 +63,9 @@ def frame(images: Tensor, boxes: Tensor, settings: DreamBoothSettings) -> tuple[
     ]
     told = torch.tensor([height, width, 0, 0, side, side], dtype=torch.float32).repeat(count, 1)
     told[:, 2:4] = corners
-    stretch = torch.tensor([columns / width, rows / height] * 2)
-    return torch.stack(cropped), boxes * stretch - corners.flip(1).repeat(1, 2), told
+    stretch, corner = torch.tensor([columns / width, rows / height]), corners.flip(1)  # (2,), (M, 2)
+    moved = boxes * stretch.repeat(2) - corner.repeat(1, 2), landmarks * stretch - corner[:, None]
+    return torch.stack(cropped), *moved, told
 
 
 def framed_size(size: tuple[int, int], settings: DreamBoothSettings) -> tuple[int, int]:

@@ -13,7 +13,7 @@ from difflora.corpus.base import FrozenBase
 from difflora.corpus.framing import frame, whole_time_ids
 from difflora.corpus.people import Person
 from difflora.corpus.settings import DreamBoothSettings
-from difflora.cover import box_cover
+from difflora.cover import box_cover, feature_cover
 from difflora.errors import BadParameter
 
 _BATCH, _PIXELS = 64, 2**22
@@ -31,6 +31,7 @@ class Encoded:
         pooled_embeds: (M, W2), in the UNet's type, or None where the UNet takes none (SD 1.x).
         size: height and width of the pictures in pixels.
         covered: (M, h, w) float32, how much of each latent's place the face's box covers, 0 to 1.
+        featured: (M, h, w) float32, how near it is to eyes, nose and mouth, 0 to 1; None where nobody looked.
         time_ids: (M, 6) float32, how SDXL is told of sizes and crops; None for whole pictures.
         prior: pictures of the person's class, for prior preservation; people may share them.
     """
@@ -43,6 +44,7 @@ class Encoded:
     covered: Tensor
     time_ids: Tensor | None = None
     prior: Encoded | None = None
+    featured: Tensor | None = None
 
     @property
     def told(self) -> Tensor:
@@ -61,6 +63,7 @@ def encode_person(
     captions: Sequence[str],
     boxes: Tensor,
     settings: DreamBoothSettings | None = None,
+    landmarks: Tensor | None = None,
 ) -> Encoded:
     """Encodes a person's pictures and their captions.
 
@@ -71,6 +74,7 @@ def encode_person(
         captions: M prompts.
         boxes: (M, 4) the faces, x1, y1, x2, y2 in pixels; zeros for no face.
         settings: how pictures are resized and cropped; None for as they are.
+        landmarks: (M, 5, 2) eyes, nose and corners of the mouth in pixels; None where nobody looked for them.
 
     Returns:
         Latents (the mode of the VAE's posterior) and prompt embeddings, on the base's device.
@@ -84,10 +88,14 @@ def encode_person(
         counts = f"{len(images)} pictures, {len(captions)} captions and {len(boxes)} boxes"
         raise BadParameter(f"{identity}: {counts}; give one of each to each")
     prompt, pooled = embed_captions(base, list(captions))
-    framed, faces, told = frame(images, boxes, settings or DreamBoothSettings())  # (M, 3, H', W'), (M, 4), (M, 6)
+    points = torch.zeros(len(images), 5, 2) if landmarks is None else landmarks
+    # (M, 3, H', W'), (M, 4), (M, 5, 2), (M, 6)
+    framed, faces, points, told = frame(images, boxes, points, settings or DreamBoothSettings())
     latents, size = encode_images(base, framed), (framed.shape[2], framed.shape[3])
-    covered = box_cover(faces, size, (latents.shape[2], latents.shape[3])).to(latents.device)
-    return Encoded(identity, latents, prompt, pooled, size, covered, told.to(base.device))
+    places = latents.shape[2], latents.shape[3]
+    covered = box_cover(faces, size, places).to(latents.device)
+    featured = None if landmarks is None else feature_cover(points, faces, size, places).to(latents.device)
+    return Encoded(identity, latents, prompt, pooled, size, covered, told.to(base.device), featured=featured)
 
 
 def encode_first(
@@ -95,7 +103,8 @@ def encode_first(
 ) -> Encoded:
     """Encodes the first ``most`` pictures that a person's LoRA learns from, all for None; see ``encode_person``."""
     images, captions, boxes = person.images[:most], person.captions[:most], person.boxes[:most]
-    return encode_person(base, person.identity, images, captions, boxes, settings)
+    landmarks = None if person.landmarks is None else person.landmarks[:most]
+    return encode_person(base, person.identity, images, captions, boxes, settings, landmarks)
 
 
 @torch.no_grad()

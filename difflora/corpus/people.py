@@ -48,6 +48,8 @@ class Person:
         boxes: (M, 4) float32, where the face is in each of ``images``, x1, y1, x2, y2 in pixels; zeros for no face.
         embeddings: name -> features of the pictures, before crop and flip, (M, D) or, as ``references.NAME``, of the
             references (R, D).
+        landmarks: (M, 5, 2) float32, where eyes, nose and corners of the mouth are in each of ``images``, in pixels;
+            None where nobody looked for them.
     """
 
     identity: str
@@ -58,6 +60,7 @@ class Person:
     reference_captions: list[str]
     boxes: Tensor
     embeddings: dict[str, Tensor] = field(default_factory=dict)
+    landmarks: Tensor | None = None
 
 
 class PeopleFolder:
@@ -150,7 +153,10 @@ class PeopleFolder:
             raise BadFile(f"{path}: lacks {', '.join(missing)}; remove the folder and make the people again")
         images, references, boxes = (tensors.pop(name) for name in ("images", "references", "boxes"))
         captions, others = words["captions"], words["reference_captions"]
-        return Person(identity, str(line["class_word"]), images, captions, references, others, boxes, tensors)
+        landmarks = tensors.pop("landmarks", None)
+        return Person(
+            identity, str(line["class_word"]), images, captions, references, others, boxes, tensors, landmarks
+        )
 
 
 class PeopleWriter:
@@ -194,6 +200,7 @@ class PeopleWriter:
             "references": person.references,
             "boxes": person.boxes,
             **person.embeddings,
+            **({} if person.landmarks is None else {"landmarks": person.landmarks}),
         }
         words = {"captions": person.captions, "reference_captions": person.reference_captions}
         save_safetensors(path, tensors, {"person": json.dumps(words)})

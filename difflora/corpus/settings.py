@@ -63,6 +63,9 @@ class DreamBoothSettings(BaseModel):
     face_weight: float = Field(
         0.0, ge=0, description="how much more an error inside the face's box counts; it does not move the minimum"
     )
+    feature_weight: float = Field(
+        0.0, ge=0, description="how much more an error at eyes, nose and mouth counts, besides; nor does this move it"
+    )
     mode_scale: float = Field(
         0.0, ge=-1, le=1.75, description="how much oftener middle timesteps are drawn; 0 is evenly"
     )

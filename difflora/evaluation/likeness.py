@@ -63,7 +63,7 @@ class Likeness:
         """
         if images.dtype != torch.uint8:
             images = images.clamp(0, 1).mul(255).round().byte()
-        crops, _, found = largest_faces(self._pack, images)
+        crops, _, _, found = largest_faces(self._pack, images)
         embeddings = {RECOGNISERS[0]: _spread(self._pack.embed_crops(crops), found)}
         if self._other is not None:
             embeddings[RECOGNISERS[1]] = _spread(self._other.embed(crops), found)

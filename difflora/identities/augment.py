@@ -24,31 +24,42 @@ class AugmentSettings(BaseModel):
 
 
 def augment(
-    images: Tensor, captions: list[str], boxes: Tensor, settings: AugmentSettings, generator: torch.Generator
-) -> tuple[Tensor, list[str], Tensor]:
+    images: Tensor,
+    captions: list[str],
+    boxes: Tensor,
+    landmarks: Tensor,
+    settings: AugmentSettings,
+    generator: torch.Generator,
+) -> tuple[Tensor, list[str], Tensor, Tensor]:
     """Crops each picture to a random part of the same shape that holds the face, and mirrors some.
 
     Args:
         images: (M, 3, H, W) uint8.
         captions: M prompts.
         boxes: (M, 4) the faces, x1, y1, x2, y2 in pixels.
+        landmarks: (M, 5, 2) their features, in pixels.
         settings: how much.
         generator: draws sides, places and who is mirrored.
 
     Returns:
-        Pictures (M * copies, 3, H, W) uint8, their captions, and where the faces now are (M * copies, 4), copy after
-        copy; left and right are exchanged in the captions of mirrored ones.
+        Pictures (M * copies, 3, H, W) uint8, their captions, and where faces (M * copies, 4) and features
+        (M * copies, 5, 2) now are, copy after copy; left and right are exchanged in the captions and among the features
+        of mirrored ones.
     """
-    made, said, faces = [], [], []
+    made, said, faces, features = [], [], [], []
     for _ in range(settings.copies):
-        for image, caption, box in zip(images, captions, boxes, strict=True):
+        for image, caption, box, points in zip(images, captions, boxes, landmarks, strict=True):
             side, down, across, mirror = torch.rand(4, generator=generator).tolist()
-            cropped, face = _crop(image, box, settings.least_crop + (1 - settings.least_crop) * side, down, across)
+            part = settings.least_crop + (1 - settings.least_crop) * side
+            cropped, face, feature = _crop(image, box, points, part, down, across)
             flipped = mirror < settings.flip
             made.append(cropped.flip(-1) if flipped else cropped)
             said.append(mirror_words(caption) if flipped else caption)
-            faces.append(_mirror(face, image.shape[2]) if flipped else face)
-    return torch.stack(made), said, torch.stack(faces)
+            if flipped:
+                face, feature = _mirror(face, feature, image.shape[2])
+            faces.append(face)
+            features.append(feature)
+    return torch.stack(made), said, torch.stack(faces), torch.stack(features)
 
 
 def mirror_words(caption: str) -> str:
@@ -62,18 +73,28 @@ def mirror_words(caption: str) -> str:
     return _SIDE.sub(other, caption)
 
 
-def _mirror(box: Tensor, width: int) -> Tensor:
-    """Where a box (4,) is in the mirrored picture; a box of zeros, of no face, stays."""
+_OTHER_SIDE = [1, 0, 2, 4, 3]
+"""Landmarks in the mirror: the eyes change places, and the corners of the mouth."""
+
+
+def _mirror(box: Tensor, points: Tensor, width: int) -> tuple[Tensor, Tensor]:
+    """Where a box (4,) and its points (5, 2) are in the mirrored picture; a box of zeros, of no face, stays."""
+    if not bool(box.any()):
+        return box, points
     x1, y1, x2, y2 = box.unbind()
-    return torch.stack([width - x2, y1, width - x1, y2]) if bool(box.any()) else box
+    across, down = points[_OTHER_SIDE].unbind(1)
+    return torch.stack([width - x2, y1, width - x1, y2]), torch.stack([width - across, down], 1)
 
 
-def _crop(image: Tensor, box: Tensor, part: float, down: float, across: float) -> tuple[Tensor, Tensor]:
-    """A part of the picture's own shape around the box, at the picture's size, (3, H, W) uint8, and the box in it.
+def _crop(
+    image: Tensor, box: Tensor, points: Tensor, part: float, down: float, across: float
+) -> tuple[Tensor, Tensor, Tensor]:
+    """A part of the picture's own shape around the box, at the picture's size, (3, H, W) uint8; box and points in it.
 
     Args:
         image: (3, H, W) uint8.
         box: (4,) what must stay inside, as far as it is in the picture.
+        points: (5, 2) the landmarks.
         part: side of the crop over the picture's, at most 1; larger where the box needs it.
         down: where the crop lies, 0 to 1, of the places that keep the box inside.
         across: the same, left to right.
@@ -85,14 +106,15 @@ def _crop(image: Tensor, box: Tensor, part: float, down: float, across: float) -
     part = min(1.0, max(part, (x2 - x1) / width, (y2 - y1) / height))
     rows, columns = round(part * height), round(part * width)
     if (rows, columns) == (height, width):
-        return image, box
+        return image, box, points
     top = _place(y1, y2, rows, height, down)
     left = _place(x1, x2, columns, width, across)
     window = image[None, :, top : top + rows, left : left + columns].float()
     resized = F.interpolate(window, (height, width), mode="bilinear", align_corners=False, antialias=True)
-    corner, side = torch.tensor([left, top, left, top]), torch.tensor([columns, rows, columns, rows])
-    moved = (box - corner) * torch.tensor([width, height, width, height]) / side if bool(box.any()) else box
-    return resized[0].round().clamp(0, 255).byte(), moved
+    if bool(box.any()):
+        corner, stretch = torch.tensor([left, top]), torch.tensor([width / columns, height / rows])
+        box, points = (box - corner.repeat(2)) * stretch.repeat(2), (points - corner) * stretch
+    return resized[0].round().clamp(0, 255).byte(), box, points
 
 
 def _place(low: float, high: float, side: int, whole: int, where: float) -> int:

@@ -146,13 +146,23 @@ def choose_pictures(
         shown = kept[order[: settings.references].sort().values]
         learnt = kept[order[settings.references :].sort().values]
     captions = pick(all_captions, learnt)
-    images, captions, boxes = augment(candidates[learnt], captions, seen.boxes[learnt], settings.augment, generator)
+    images, captions, boxes, landmarks = augment(
+        candidates[learnt], captions, seen.boxes[learnt], seen.landmarks[learnt], settings.augment, generator
+    )
     face = {
         "face": seen.embeddings[learnt].repeat(settings.augment.copies, 1),
         "references.face": seen.embeddings[shown],
     }
     person = Person(
-        identity, class_word, images, captions, candidates[shown], pick(all_captions, shown), boxes, embeddings=face
+        identity,
+        class_word,
+        images,
+        captions,
+        candidates[shown],
+        pick(all_captions, shown),
+        boxes,
+        face,
+        landmarks,
     )
     return person, float(cosines.mean())
 

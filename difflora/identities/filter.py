@@ -20,11 +20,13 @@ class Sighting:
     Attributes:
         embeddings: (M, D) float32, unit vectors; zeros where there is none.
         boxes: (M, 4) float32, x1, y1, x2, y2 in pixels; zeros where there is none.
+        landmarks: (M, 5, 2) float32, eyes, nose and corners of the mouth in pixels; zeros where there is none.
         found: (M,) bool.
     """
 
     embeddings: Tensor
     boxes: Tensor
+    landmarks: Tensor
     found: Tensor
 
 
@@ -38,13 +40,13 @@ def look(encoder: InsightFaceEncoder, images: Tensor) -> Sighting:
     Raises:
         BadImage: if a picture is unusable.
     """
-    crops, boxes, found = largest_faces(encoder, images)
+    crops, boxes, landmarks, found = largest_faces(encoder, images)
     embeddings = torch.zeros(len(images), encoder.dimension)
     embeddings[found] = torch.from_numpy(encoder.embed_crops(crops))
-    return Sighting(embeddings, boxes, found)
+    return Sighting(embeddings, boxes, landmarks, found)
 
 
-def largest_faces(encoder: InsightFaceEncoder, images: Tensor) -> tuple[list[Pixels], Tensor, Tensor]:
+def largest_faces(encoder: InsightFaceEncoder, images: Tensor) -> tuple[list[Pixels], Tensor, Tensor, Tensor]:
     """Finds the largest face of each picture.
 
     Args:
@@ -52,20 +54,23 @@ def largest_faces(encoder: InsightFaceEncoder, images: Tensor) -> tuple[list[Pix
         images: (M, 3, H, W) uint8, RGB.
 
     Returns:
-        Aligned crops of those that were found, boxes (M, 4) with zeros elsewhere, and who was found (M,) bool.
+        Aligned crops of those that were found, boxes (M, 4) and landmarks (M, 5, 2) with zeros elsewhere, and who was
+        found (M,) bool.
 
     Raises:
         BadImage: if a picture is unusable.
     """
-    boxes, found = torch.zeros(len(images), 4), torch.zeros(len(images), dtype=torch.bool)
+    boxes, landmarks = torch.zeros(len(images), 4), torch.zeros(len(images), 5, 2)
+    found = torch.zeros(len(images), dtype=torch.bool)
     crops = []
     for i, image in enumerate(images):
         picture = image.permute(1, 2, 0).contiguous().numpy()  # (H, W, 3)
         faces = encoder.faces(picture)
         if faces:
             found[i], boxes[i] = True, torch.from_numpy(faces[0].box)
+            landmarks[i] = torch.from_numpy(faces[0].landmarks)
             crops.append(encoder.crop(picture, faces[0]))
-    return crops, boxes, found
+    return crops, boxes, landmarks, found
 
 
 def centre(embeddings: Tensor) -> Tensor:

@@ -19,6 +19,7 @@ class EffectSettings(BaseModel):
     images_per_step: int = Field(4, ge=1, description="pictures a step of each person of the batch")
     images: int | None = Field(16, ge=1, description="most pictures of a person, the first ones; None for all")
     face_weight: float = Field(0.0, ge=0, description="how much more an error inside the face's box counts")
+    feature_weight: float = Field(0.0, ge=0, description="how much more one at eyes, nose and mouth counts, besides")
     mode_scale: float = Field(
         0.0, ge=-1, le=1.75, description="how much oftener middle timesteps of the base are drawn; 0 is evenly"
     )

@@ -71,7 +71,10 @@ class EffectTask(nn.Module):
         self._scheduler.set_timesteps(settings.effect.rollout_steps)
         effect = settings.effect
         self._drawing = DreamBoothSettings(
-            batch_size=effect.images_per_step, face_weight=effect.face_weight, mode_scale=effect.mode_scale
+            batch_size=effect.images_per_step,
+            face_weight=effect.face_weight,
+            feature_weight=effect.feature_weight,
+            mode_scale=effect.mode_scale,
         )
 
     def forward(self, batch: Batch) -> Mapping[str, Tensor]:

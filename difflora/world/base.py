@@ -13,7 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
-from difflora.cover import box_cover
+from difflora.cover import box_cover, feature_cover
 from difflora.folders import whole_folder
 from difflora.timesteps import spread_timesteps
 from difflora.world.base_data import BaseData, cached_data
@@ -22,7 +22,7 @@ from difflora.world.render import SIZE
 from difflora.world.residual import zero_residual_branches
 from difflora.world.text import encode_tokens, load_text_encoders
 from difflora.world.tokenizer import build_tokenizer
-from difflora.world.vae import FACTOR, PLACES, load_vae
+from difflora.world.vae import PLACES, load_vae
 
 FOLDER = "base"
 TRAIN_STEPS = 1000
@@ -168,11 +168,7 @@ def face_weights(boxes: Tensor, landmarks: Tensor, face_weight: float, feature_w
         (N, 1, 16, 16) float32.
     """
     covered = box_cover(boxes, (SIZE, SIZE), (PLACES, PLACES))  # (N, 16, 16)
-    centres = (torch.arange(PLACES) + 0.5) * FACTOR
-    apart = (landmarks[:, :, :, None] - centres).square()  # (N, 5, 2, 16) by x and by y
-    distance = apart[:, :, 1, :, None] + apart[:, :, 0, None, :]  # (N, 5, 16, 16) squared
-    wide = (boxes[:, 2] - boxes[:, 0]).clamp(min=1) / 8  # (N,)
-    features = (-distance / (2 * wide.square()[:, None, None, None])).exp().amax(1)  # (N, 16, 16)
+    features = feature_cover(landmarks, boxes, (SIZE, SIZE), (PLACES, PLACES))  # (N, 16, 16)
     weight = 1 + face_weight * covered + feature_weight * features
     return (weight / weight.mean())[:, None]
 

@@ -35,7 +35,8 @@ def encode_rendered(
 ) -> Encoded:
     """What a LoRA learns of a rendered person from ``images`` renders, with the faces' boxes as the pack finds them."""
     learn = source.candidates(identity, images, 0)
-    return encode_person(base, identity, learn.images, learn.captions, look(encoder, learn.images).boxes)
+    seen = look(encoder, learn.images)
+    return encode_person(base, identity, learn.images, learn.captions, seen.boxes, landmarks=seen.landmarks)
 
 
 def make_subjects(

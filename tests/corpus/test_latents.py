@@ -8,10 +8,11 @@ import torch
 from diffusers import FlowMatchEulerDiscreteScheduler
 
 from difflora.corpus.base import FrozenBase
+from difflora.corpus.draws import gather
 from difflora.corpus.latents import encode_person
 from difflora.corpus.people import no_boxes
 from difflora.corpus.settings import DreamBoothSettings
-from difflora.cover import box_cover
+from difflora.cover import box_cover, feature_cover
 from difflora.errors import BadFile, BadParameter
 from difflora.world.identities import RenderedPeople
 
@@ -80,6 +81,28 @@ def test_a_place_knows_how_much_of_it_the_face_covers(base: FrozenBase) -> None:
     made = RenderedPeople().candidates("rendered-0-000003", 2, 0)
     encoded = encode_person(base, "someone", made.images, made.captions, boxes)
     torch.testing.assert_close(encoded.covered, box_cover(boxes, (64, 64), tuple(encoded.latents.shape[2:])))
+
+
+def test_a_place_knows_how_near_it_is_to_a_feature(base: FrozenBase) -> None:
+    boxes = torch.tensor([[16.0, 8.0, 48.0, 40.0], [0.0, 0.0, 0.0, 0.0]])
+    points = torch.tensor([[24.0, 20], [40, 20], [32, 28], [26, 34], [38, 34]]).repeat(2, 1, 1)
+    near = feature_cover(points, boxes, (64, 64), (16, 16))  # places of 4 pixels, bells of 4
+    assert near[0, 4, 5] == pytest.approx(torch.tensor([-(2.0**2 + 2**2) / 32]).exp().item())
+    assert near[0].max() <= 1
+    assert near[0, 0].max() < 1e-3
+    assert near[1].max() == 0, "no face, no features"
+    made = RenderedPeople().candidates("rendered-0-000003", 2, 0)
+    places = encode_person(base, "someone", made.images, made.captions, boxes).latents.shape[2:]
+    encoded = encode_person(base, "someone", made.images, made.captions, boxes, landmarks=points)
+    assert encoded.featured is not None
+    torch.testing.assert_close(encoded.featured, feature_cover(points, boxes, (64, 64), (places[0], places[1])))
+    settings = DreamBoothSettings(face_weight=2, feature_weight=6)
+    weight = gather(base, [encoded], settings).weight[:, 0]
+    wanted = 1 + 2 * encoded.covered + 6 * encoded.featured
+    torch.testing.assert_close(weight, wanted / wanted.mean((1, 2), keepdim=True))
+    blind = encode_person(base, "someone", made.images, made.captions, boxes)
+    with pytest.raises(BadParameter, match=r"nobody looked for the features of someone: remove data/people"):
+        gather(base, [blind], settings)
 
 
 def test_bad_pictures_are_named(base: FrozenBase) -> None:

@@ -16,9 +16,8 @@ BOXES = torch.tensor([[1.0, 2.0, 6.0, 7.0], [0.0, 0.0, 0.0, 0.0]])
 
 def _person(identity: str) -> Person:
     face = torch.randn(2, 4, generator=torch.Generator().manual_seed(1))
-    return Person(
-        identity, "woman", IMAGES[:2], ["a woman", "a woman, sad"], IMAGES[2:], ["a woman"], BOXES, {"face": face}
-    )
+    captions, points = ["a woman", "a woman, sad"], torch.arange(20.0).view(2, 5, 2)
+    return Person(identity, "woman", IMAGES[:2], captions, IMAGES[2:], ["a woman"], BOXES, {"face": face}, points)
 
 
 def test_a_person_comes_back_whole(tmp_path: Path) -> None:
@@ -33,6 +32,10 @@ def test_a_person_comes_back_whole(tmp_path: Path) -> None:
     assert torch.equal(read.images, made.images)
     assert torch.equal(read.references, made.references)
     assert torch.equal(read.boxes, made.boxes)
+    assert read.landmarks is not None
+    assert made.landmarks is not None
+    assert torch.equal(read.landmarks, made.landmarks)
+    assert "landmarks" not in read.embeddings
     assert (read.captions, read.reference_captions) == (made.captions, made.reference_captions)
     assert torch.equal(read.embeddings["face"], made.embeddings["face"])
     assert read.class_word == "woman"

@@ -17,7 +17,9 @@ def _marked(box: tuple[int, int, int, int]) -> Tensor:
 
 def _run(images: Tensor, boxes: Tensor, settings: AugmentSettings, seed: int = 0) -> tuple[Tensor, list[str], Tensor]:
     captions = [f"a woman {i}, turned to the left, lit from the right" for i in range(len(images))]
-    return augment(images, captions, boxes, settings, torch.Generator().manual_seed(seed))
+    landmarks = torch.zeros(len(images), 5, 2)
+    made, said, moved, _ = augment(images, captions, boxes, landmarks, settings, torch.Generator().manual_seed(seed))
+    return made, said, moved
 
 
 @pytest.mark.parametrize("box", [(20, 10, 40, 30), (0, 0, 15, 12), (45, 28, 60, 40), (2, 5, 58, 39)])
@@ -60,6 +62,25 @@ def test_a_mirrored_face_has_a_mirrored_box() -> None:
     images = torch.zeros(2, 3, 16, 20, dtype=torch.uint8)
     _, _, moved = _run(images, boxes, AugmentSettings(least_crop=1, flip=1))
     assert moved.tolist() == [[11, 3, 18, 12], [0, 0, 0, 0]]
+
+
+def test_features_move_with_the_face() -> None:
+    points = torch.tensor([[22, 14], [36, 14], [29, 20], [24, 26], [34, 26]])
+    image = torch.zeros(3, 40, 60, dtype=torch.uint8)
+    for x, y in points.tolist():
+        image[:, y, x] = 255
+    boxes = torch.tensor([[20.0, 10, 40, 30]]).repeat(30, 1)
+    images, landmarks = image[None].repeat(30, 1, 1, 1), (points + 0.5)[None].repeat(30, 1, 1)
+    settings = AugmentSettings(least_crop=0.7, flip=0.5)
+    made, _, moved, found = augment(images, ["a"] * 30, boxes, landmarks, settings, torch.Generator().manual_seed(1))
+    assert found.shape == (30, 5, 2)
+    for one, five in zip(made, found, strict=True):
+        for x, y in five.floor().int().tolist():
+            assert one[0, max(0, y - 1) : y + 2, max(0, x - 1) : x + 2].max() > 60
+        assert five[0, 0] < five[1, 0], "the eye on the picture's left comes first, in the mirror too"
+    assert (found[:, 2, 0] > moved[:, 0]).all()
+    none = torch.zeros(1, 5, 2)
+    assert not augment(images[:1], ["a"], torch.zeros(1, 4), none, settings, torch.Generator())[3].any()
 
 
 def test_copies_come_one_after_the_other_and_by_seed() -> None:
