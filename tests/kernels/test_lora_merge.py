@@ -103,6 +103,22 @@ def test_what_is_not_finite_is_found_by_matrix(backend: str, device: torch.devic
     assert bad.tolist() == [False, False, True, False]
 
 
+@pytest.mark.parametrize(("dtype", "most", "half"), [(torch.float16, 65504.0, 16.0), (torch.bfloat16, 2.0**127, 0.0)])
+def test_what_rounds_to_infinity_is_found(
+    backend: str, device: torch.device, dtype: torch.dtype, most: float, half: float
+) -> None:
+    layout = FlatLayout(((4, 8), (4, 8)), 1)
+    weights = [torch.full((4, 8), most, device=device, dtype=dtype) for _ in range(2)]
+    flat = torch.zeros(layout.size, device=device)
+    for place, (start_b, start_a) in enumerate(layout.starts):
+        flat[start_b : start_b + 4] = 1.0
+        flat[start_a : start_a + 8] = (half - 1 if half else 0.0) if place == 0 else (half or 2.0**127)
+    out = [torch.empty_like(weight) for weight in weights]
+    assert LoraMerge(weights, out, layout)(flat).tolist() == [False, True]
+    assert out[0].isfinite().all()
+    assert not out[1].isfinite().any()
+
+
 def test_what_does_not_fit_is_named(device: torch.device) -> None:
     layout = FlatLayout(SHAPES, 2)
     weights = weights_of(torch.float32, device)

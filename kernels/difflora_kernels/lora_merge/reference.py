@@ -1,11 +1,12 @@
 """The LoRA merge in torch: what the kernel is compared with, and the path of the CPU.
 
-Each matrix is merged in strips of rows that stay in a core's cache: W is read once and W' written once, and no delta
-is ever in memory as a whole.
+Each matrix is merged in strips of rows in one block of memory that all strips use: asking the system for fresh memory
+takes longer than the sums. W is read once and W' written once.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 import torch
@@ -13,7 +14,7 @@ from torch import Tensor
 
 from difflora_kernels.lora_merge.layout import FlatLayout, Statistics
 
-STRIP = 2**17
+STRIP = 2**21
 """Elements of a strip on CPU; other devices take a matrix at once."""
 
 
@@ -32,6 +33,7 @@ class LoopMerge:
     ) -> None:
         self.pairs = list(zip(weights, out, strict=True))
         self.layout, self.indices = layout, indices
+        self._scratch: dict[tuple[torch.device, torch.dtype], Tensor] = {}
 
     def __call__(self, flat: Tensor, scales: Tensor, statistics: Statistics, bad: Tensor) -> None:
         """Writes every W'.
@@ -47,8 +49,18 @@ class LoopMerge:
             left, right = factors(flat, self.layout, index, statistics, dtype)  # (L, m, r), (L, n, r)
             left = left * scales.to(dtype)[:, None, None]
             left, right = (each.movedim(0, 1).flatten(1) for each in (left, right))  # (m, L r), (n, L r)
-            finite = merge_matrix(weight, out, left, right.T)
+            finite = merge_matrix(weight, out, left, right.T, self._room(weight, dtype))
             bad[index] = torch.where(finite, bad[index], 1)
+
+    def _room(self, weight: Tensor, dtype: torch.dtype) -> Tensor:
+        """Memory for the largest strip of any matrix, made when first asked for."""
+        key = weight.device, dtype
+        if key not in self._scratch:
+            most = max(own.numel() for own, _ in self.pairs)
+            widest = max(own[0].numel() for own, _ in self.pairs)
+            size = max(widest, min(STRIP, most)) if weight.device.type == "cpu" else most
+            self._scratch[key] = torch.empty(size, dtype=dtype, device=weight.device)
+        return self._scratch[key]
 
 
 def factors(
@@ -66,7 +78,7 @@ def factors(
     return found[0], found[1]
 
 
-def merge_matrix(weight: Tensor, out: Tensor, left: Tensor, right: Tensor) -> Tensor:
+def merge_matrix(weight: Tensor, out: Tensor, left: Tensor, right: Tensor, room: Tensor) -> Tensor:
     """``out = weight + left right``, rounded once; whether all of it is finite, () bool.
 
     Args:
@@ -74,15 +86,26 @@ def merge_matrix(weight: Tensor, out: Tensor, left: Tensor, right: Tensor) -> Te
         out: (m, ...), may be ``weight``.
         left: (m, k), float32 or float64.
         right: (k, n), the same dtype.
+        room: memory to compute in, a row at least, the same dtype.
     """
-    rows = len(weight) if weight.device.type != "cpu" else max(1, STRIP // right.shape[1])
-    largest = []
+    columns = right.shape[1]
+    rows = min(len(weight), room.numel() // columns)
+    extremes: list[Tensor] = []
     for start in range(0, len(weight), rows):
         strip = weight[start : start + rows]
-        made = torch.addmm(strip.flatten(1).to(left.dtype), left[start : start + rows], right)  # (rows, n)
-        written = out[start : start + rows].copy_(made.view(strip.shape))
-        largest.append(torch.linalg.vector_norm(written, torch.inf))  # one pass; NaN stays NaN
-    return torch.isfinite(torch.stack(largest)).all()
+        made = room[: strip.numel()].view(len(strip), columns)
+        made.copy_(strip.flatten(1)).addmm_(left[start : start + rows], right)
+        out[start : start + rows].copy_(made.view(strip.shape))
+        extremes += torch.aminmax(made)  # one pass; NaN stays NaN
+    return (torch.stack(extremes).abs() < _overflow(out.dtype)).all()
+
+
+def _overflow(dtype: torch.dtype) -> float:
+    """The least number that rounds to infinity."""
+    about = torch.finfo(dtype)
+    if dtype not in (torch.float16, torch.bfloat16):
+        return math.inf
+    return float(about.max) + 2.0 ** math.floor(math.log2(about.max)) * float(about.eps) / 2
 
 
 def _of_matrix(values: Tensor | None, layout: FlatLayout, index: int) -> tuple[Tensor, Tensor] | None:
