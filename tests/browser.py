@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import shutil
 import subprocess
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -35,6 +36,15 @@ class Browser:
     def address(self) -> str:
         """Of the page that is shown."""
         return str(self._client.get(f"{self._session}/url").json()["value"])
+
+    def arrives(self, ending: str, seconds: float = 30.0) -> bool:
+        """Whether it comes to a page whose address ends so, and has all of it; a click or a key only begins to go."""
+        until = time.monotonic() + seconds
+        while time.monotonic() < until:
+            if self.address.endswith(ending) and self.script("return document.readyState") == "complete":
+                return True
+            time.sleep(0.05)
+        return False
 
     def script(self, body: str) -> Any:
         """What a piece of JavaScript returns."""

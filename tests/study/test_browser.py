@@ -36,13 +36,14 @@ def test_rated_by_keys_on_a_phone(study: Path, address: str) -> None:
         window.open(address)
         _fits(window)
         window.script("document.querySelector('form button').click()")
+        assert window.arrives("/1")
         assert re.fullmatch(rf"{address}/r/[\w-]+/1", window.address)
         _fits(window)
         assert window.script("return [...document.images].map(i => i.naturalWidth > 0)") == [True, True]
         window.press("4", "3", "5", "1")
         assert window.script("return [...document.querySelectorAll('input:checked')].map(i => i.value)") == list("4351")
         window.press(ENTER)
-        assert window.address.endswith("/2")
+        assert window.arrives("/2")
         window.press("4", "4")
         window.script("document.querySelector('form button').click()")
         assert window.address.endswith("/2"), "two questions are open"
