@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import shutil
-import socket
 import time
 from pathlib import Path
 
@@ -12,16 +11,11 @@ import yaml
 
 from flows.services import Ports, Services
 from tests.flows.clone import environment
+from tests.served import free_port
 
 ROOT = Path(__file__).parents[2]
 
 pytestmark = pytest.mark.slow
-
-
-def _free_port() -> int:
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        return int(listener.getsockname()[1])
 
 
 @pytest.fixture
@@ -43,7 +37,7 @@ def clone(repository: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def test_a_schedule_fires_and_the_retraining_says_that_nobody_came_in(
     clone: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    services = Services(clone, Ports(_free_port(), _free_port()))
+    services = Services(clone, Ports(free_port(), free_port()))
     try:
         services.up()
         assert set(services.running()) == {"prefect-server", "mlflow-server", "worker"}

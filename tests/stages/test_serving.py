@@ -6,7 +6,6 @@ import base64
 import json
 import os
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -25,9 +24,10 @@ from difflora.evaluation.subjects import as_jpeg
 from difflora.lora import LoraWeights
 from difflora.stages.registry import CANDIDATES
 from difflora.stages.run import STAGES, run_stage
+from tests.flows.clone import environment
+from tests.served import free_port
 
 pytest.importorskip("mlflow")
-ROOT = Path(__file__).parents[2]
 
 
 @pytest.mark.slow
@@ -54,15 +54,9 @@ def test_a_served_model_answers_and_refuses(
 
 @contextmanager
 def _served(root: Path, model: str) -> Iterator[str]:
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        port = str(listener.getsockname()[1])
+    port = str(free_port())
     command = [sys.executable, "-m", "mlflow", "models", "serve", "-m", model, "--env-manager", "local", "-p", port]
-    values = os.environ | {
-        "MLFLOW_TRACKING_URI": f"sqlite:///{root / 'mlruns' / 'mlflow.db'}",
-        "PATH": os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]]),
-        "PYTHONPATH": os.pathsep.join([str(ROOT), str(ROOT / "kernels")]),
-    }
+    values = environment() | {"MLFLOW_TRACKING_URI": f"sqlite:///{root / 'mlruns' / 'mlflow.db'}"}
     log = root / "serve.log"
     with log.open("wb") as out:
         process = subprocess.Popen(

@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import os
 import re
-import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -14,18 +11,14 @@ import pytest
 from difflora.study.pages import Pages
 from difflora.study.votes import Votes
 from tests.browser import ENTER, Browser, browser
+from tests.served import start_study
 
 
 @pytest.fixture
 def address(study: Path) -> Iterator[str]:
     """Of the study, served by the command."""
-    command = [sys.executable, "-m", "difflora.cli", "study", "serve", str(study), "--port", "0"]
-    environment = os.environ | {"PYTHONUNBUFFERED": "1", "PYTHONPATH": os.pathsep.join(sys.path)}
-    server = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment)
-    assert server.stdout is not None
-    found = re.match(r"http://127\.0\.0\.1:\d+", server.stdout.readline())
-    assert found
-    yield found[0]
+    server, place = start_study(study)
+    yield place
     server.terminate()
     server.wait(20)
 

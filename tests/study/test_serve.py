@@ -2,12 +2,8 @@
 
 from __future__ import annotations
 
-import os
-import re
 import signal
 import socket
-import subprocess
-import sys
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -20,19 +16,9 @@ from difflora.errors import BadParameter
 from difflora.study.pages import QUESTIONS, Pages
 from difflora.study.serve import serve
 from difflora.study.votes import Votes
+from tests.served import start_study
 
 RATERS = 3
-
-
-def _start(study: Path) -> tuple[subprocess.Popen[str], str]:
-    command = [sys.executable, "-m", "difflora.cli", "study", "serve", str(study), "--port", "0"]
-    environment = os.environ | {"PYTHONUNBUFFERED": "1", "PYTHONPATH": os.pathsep.join(sys.path)}
-    server = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment)
-    assert server.stdout is not None
-    line = server.stdout.readline()
-    found = re.match(r"http://127\.0\.0\.1:\d+", line)
-    assert found, line
-    return server, found[0]
 
 
 @dataclass
@@ -69,7 +55,7 @@ def _rate_until_killed(address: str, place: int, voting: threading.Barrier) -> _
 
 
 def test_no_vote_that_was_acknowledged_is_lost_when_the_server_is_killed(study: Path) -> None:
-    server, address = _start(study)
+    server, address = start_study(study)
     voting = threading.Barrier(RATERS + 1)
     with ThreadPoolExecutor(RATERS) as pool:
         try:
@@ -80,7 +66,7 @@ def test_no_vote_that_was_acknowledged_is_lost_when_the_server_is_killed(study: 
             assert server.wait(30) == -signal.SIGKILL
         told = [rater.result(60) for rater in raters]
 
-    server, address = _start(study)
+    server, address = start_study(study)
     try:
         pages = Pages.open(study)
         votes = Votes(study / "votes.sqlite", pages.digest, new=False)

@@ -141,9 +141,10 @@ class AblationWorkspace(Workspace):
         if self.same_lae:
             lae["weights"] = _weights(self.there(self.lae, "lae"))
         dit = {"of": lae, "models": values["models"], "dit": values["dit"]}
+        made = self.there(self.chain.dit, "dit")
         dit["features"] = sha256_file(self.chain.features)  # tells the encoders' weights
         if self.same_dit:
-            dit["weights"] = _weights(self.there(self.dit, "dit"))
+            dit["weights"] = _weights(made)
         evaluate = {key: value for key, value in values["evaluate"].items() if key != "figures"}  # drawn afterwards
         return {"corpus": corpus, "lae": lae, "dit": dit, "evaluate": {"of": dit, "evaluate": evaluate}}
 
