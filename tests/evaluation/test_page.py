@@ -11,6 +11,7 @@ from PIL import Image
 
 from difflora.errors import BadFile, BadImage
 from difflora.evaluation.page import write_page
+from tests.browser import browser
 from tests.evaluation.test_tables import figures
 from tests.html import Page
 from tests.kept import make_gallery
@@ -205,3 +206,24 @@ def test_a_damaged_picture_is_named(reports: Path) -> None:
     (reports / "pictures" / "generated" / "p2" / "000.png").write_bytes(b"no picture")
     with pytest.raises(BadImage, match=r"generated/p2/000\.png"):
         write_page(reports)
+
+
+_TOO_WIDE = """
+return [...document.querySelectorAll('body *')]
+    .filter(one => !one.closest('.scroll') && one.getBoundingClientRect().right > innerWidth + 1)
+    .map(one => one.tagName + ': ' + one.textContent.slice(0, 40))
+"""
+
+
+@pytest.mark.timeout(180)
+@pytest.mark.parametrize("width", [1280, 390])
+def test_nothing_is_cut_and_every_picture_is_there(reports: Path, width: int) -> None:
+    html, _ = write_page(reports)
+    with browser(width) as window:
+        window.open(html.resolve().as_uri())
+        assert window.script(_TOO_WIDE) == []
+        assert window.script("return document.documentElement.scrollWidth <= innerWidth")
+        assert window.script("return [...document.images].length") > 0
+        assert window.script("return [...document.images].filter(i => i.naturalWidth == 0 && i.complete).length") == 0
+        assert window.script("return document.querySelectorAll('.scroll table').length") > 0
+        assert window.complaints() == []

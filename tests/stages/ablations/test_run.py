@@ -78,3 +78,8 @@ def test_the_chain_comes_first(tmp_path: Path, chain: Path) -> None:
     workspace = Workspace(tmp_path, load_params(tmp_path / "params.yaml"))
     with pytest.raises(BadFile, match="run `difflora stage identities` first"):
         run_ablations(workspace, rows_called(["full"]))
+    for folder in ("data", "models/lae"):
+        shutil.copytree(chain / folder, tmp_path / folder, dirs_exist_ok=True)
+    (tmp_path / "data" / "features.safetensors").unlink()
+    with pytest.raises(BadFile, match="run `difflora stage dit` first"):
+        run_ablations(workspace, rows_called(["full"]))
