@@ -15,7 +15,8 @@ from difflora.errors import BadFile, BadImage, BadParameter
 from difflora.identities.augment import AugmentSettings
 from difflora.identities.build import IdentitySettings, build_people
 from difflora.identities.commands import identities
-from difflora.world.identities import RenderedCandidates, RenderedPeople
+from difflora.world.identities import RenderedPeople
+from difflora.world.rendered import RenderedCandidates
 
 PACKS = Path(__file__).parents[2] / "assets" / "embedded" / "insightface"
 SETTINGS = IdentitySettings(candidates=12, keep=9, references=2, augment=AugmentSettings(least_crop=0.8))

@@ -19,7 +19,8 @@ from difflora.identities.prompt_list import own_prompts
 from difflora.identities.source import ImageSource, load_source
 from difflora.photomaker.convert import convert_photomaker
 from difflora.prompts import for_person
-from difflora.world.identities import RenderedCandidates, RenderedPeople
+from difflora.world.identities import RenderedPeople
+from difflora.world.rendered import RenderedCandidates
 from tests.checkpoints import photomaker_v1, sdxl_pipeline
 from tests.tiny import wake
 
