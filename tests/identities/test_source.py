@@ -26,7 +26,7 @@ def test_the_renderer_is_a_source_found_by_name() -> None:
         ("nowhere:Thing", {}, "cannot be found"),
         ("difflora.world.identities:Nobody", {}, "cannot be found"),
         ("RenderedPeople", {}, "cannot be found"),
-        ("difflora.world.identities:re", {}, "is no class with ids, candidates"),
+        ("difflora.world.identities:render", {}, "is no class with ids, candidates"),
         (RENDERED, {"colour": 1}, "'colour'"),
         ("difflora.errors:BadFile", {}, "is no class with ids, candidates"),
         (RENDERED, {"seed": -1}, "seed is -1"),
