@@ -8,8 +8,8 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from difflora.encoders.faces import InsightFaceEncoder
 from difflora.encoders.recogniser import Array, FaceRecogniser
+from difflora.encoders.subject import SubjectEncoder
 from difflora.errors import BadParameter
 from difflora.identities.filter import largest_faces
 
@@ -31,10 +31,10 @@ class Faces:
 
 
 class Likeness:
-    """Embeds faces by both recognisers, aligned by the same detector.
+    """Embeds faces by both recognisers, aligned by the same detector; or whole pictures, where subjects are no people.
 
     Args:
-        pack: InsightFace's pack.
+        pack: InsightFace's pack, or what takes whole pictures in its place.
         independent: file of the other recogniser; None where there is none, which leaves its columns out.
 
     Raises:
@@ -42,12 +42,12 @@ class Likeness:
         BadParameter: if it is the pack's own.
     """
 
-    def __init__(self, pack: InsightFaceEncoder, independent: str | Path | None) -> None:
+    def __init__(self, pack: SubjectEncoder, independent: str | Path | None) -> None:
         self._pack = pack
         self._other = FaceRecogniser.open(independent) if independent is not None else None
         if self._other is not None and self._other.crop_size != pack.crop_size:
-            raise BadParameter(f"{independent}: takes faces of {self._other.crop_size} pixels, the pack others")
-        if self._other is not None and self._other.file.read_bytes() == pack.files[1].read_bytes():
+            raise BadParameter(f"{independent}: takes {self._other.crop_size} pixels, not {pack.crop_size}")
+        if self._other is not None and self._other.file.read_bytes() in [path.read_bytes() for path in pack.files]:
             raise BadParameter(f"{independent}: is the face pack's own recogniser; give one that nothing else uses")
 
     @property

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from difflora.evaluation.tables import METRICS, flatten, label, metrics_in
+from difflora.evaluation.tables import METRICS, WHOLE_PICTURES, flatten, label, metrics_in
 
 PLANNED = (
     *("base", "other", "retrieval", "ridge", "mlp", "dreambooth", "textual_inversion", "instantid", "photomaker"),
@@ -36,8 +36,13 @@ def limits_of(figures: Mapping[str, Any]) -> list[str]:
         "bootstrap interval over these people: it says how far the mean might move with other people of the same "
         "kind, and nothing of other prompts, other seeds of training or another corpus. Many differences are shown; "
         "at 95%, one in twenty of those that are truly zero looks as if it were not.",
-        "Likeness is a recogniser's opinion. Face Sim is circular: the same face pack filters the people's pictures, "
-        "conditions the hypernetwork and scores. "
+        (
+            "Likeness is an encoder's opinion of whole pictures: of what they show as well as of how. Picture Sim is "
+            "circular: the same encoder filters pictures, conditions the hypernetwork and scores. "
+            if setting.get("subjects") == WHOLE_PICTURES
+            else "Likeness is a recogniser's opinion. Face Sim is circular: the same face pack filters the people's "
+            "pictures, conditions the hypernetwork and scores. "
+        )
         + (
             "The independent recogniser has no such part and counts more; it too learnt from such pictures."
             if "face_sim_independent" in metrics_in(methods)

@@ -75,7 +75,8 @@ class Rivals:
 
     def ridge(self, face: Tensor, image: Tensor) -> Tensor:
         """Ridge regression from both features to principal components: -> (P, D)."""
-        fitted = fit_ridge(_inputs(self.learnt.face, self.learnt.image), self.latents, self.learnt.owners)
+        inputs = _inputs(self.learnt.face, self.learnt.image)
+        fitted = fit_ridge(inputs, self.latents, self.learnt.owners, self.settings.ridge)
         return self._rows(_inputs(face, image) @ fitted.weight.T + fitted.bias)
 
     def mlp(self, face: Tensor, image: Tensor) -> Tensor:

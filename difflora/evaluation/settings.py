@@ -15,6 +15,7 @@ from difflora.evaluation.textual_inversion import TextualInversionSettings
 from difflora.inference.painter import PictureSettings
 from difflora.models.noise import Sampler
 from difflora.prompts import PERSON
+from difflora.training.ridge import DEFAULT_STRENGTH
 
 Method = Literal["other", "retrieval", "ridge", "mlp", "textual_inversion", "reconstruction", "generated", "teacher"]
 PICTURE_METHODS: tuple[Method, ...] = ("textual_inversion",)
@@ -30,6 +31,9 @@ class RegressionSettings(BaseModel):
 
     people: int = Field(2048, ge=2, description="training people at most that they learn from, the first ones")
     components: int = Field(128, ge=1, description="principal components at most")
+    ridge: float | None = Field(
+        DEFAULT_STRENGTH, gt=0, description="penalty of the ridge regression, as dit.ridge; null for the least error"
+    )
     hidden: tuple[int, ...] = Field((512,), min_length=1, description="hidden widths of the MLP")
     mlp_epochs: int = Field(60, ge=1, description="most epochs of the MLP; it stops early on people left out")
 

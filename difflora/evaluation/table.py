@@ -8,7 +8,7 @@ from typing import Any
 from rich.table import Table
 
 from difflora.evaluation.intervals import in_words
-from difflora.evaluation.tables import with_missing
+from difflora.evaluation.tables import WHOLE_PICTURES, with_missing
 
 _COLUMNS = {
     "face_sim": "face sim",
@@ -38,10 +38,13 @@ def ladder_table(figures: Mapping[str, Any]) -> Table:
     shown = [key for key in _COLUMNS if any(key in row for row in best.values())]
     table = Table(title=f"{figures['people']} unseen people, {figures['prompts']} prompts each; 95% intervals")
     table.add_column("method")
-    table.add_column("face sim, S = 1", justify="right")
+    whole = figures.get("setting", {}).get("subjects") == WHOLE_PICTURES
+    shown = [key for key in shown if not (whole and key == "faces_found")]
+    names = _COLUMNS | ({"face_sim": "picture sim"} if whole else {})
+    table.add_column(f"{names['face_sim']}, S = 1", justify="right")
     table.add_column("S", justify="right")
     for key in shown:
-        table.add_column(_COLUMNS[key], justify="right")
+        table.add_column(names[key], justify="right")
     for name, row in with_missing(figures).items():
         if row is None:
             table.add_row(name, "not yet", *[""] * (1 + len(shown)))

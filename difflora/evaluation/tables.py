@@ -31,6 +31,19 @@ _KNOWN = (
 )
 _SECONDS, _DEEPER = "seconds", ", "
 
+WHOLE_PICTURES = "whole pictures"
+"""``setting.subjects`` of an evaluation that looks at no faces, since subjects are styles or other things."""
+
+_INSTEAD = {
+    "Face Sim": "Picture Sim",
+    "cosine by the face pack, which also filters people and conditions the model": "cosine by the image encoder, which "
+    "also filters pictures and conditions the model",
+    "cosine by a face recogniser": "cosine by an encoder of whole pictures",
+    "Faces found": "Pictures looked at",
+    "share of pictures with a face; one without counts as likeness 0": "all of them: no face is asked for",
+}
+"""What is said in the place of faces where they are whole pictures."""
+
 
 @dataclass(frozen=True)
 class Table:
@@ -74,7 +87,26 @@ def tables_of(figures: Mapping[str, Any]) -> list[Table]:
         _tried(figures.get("strength_tried") or {}),
         _rest({key: value for key, value in figures.items() if key not in _KNOWN}),
     ]
-    return [table for table in tables if table.rows]
+    return [about_subjects(table, figures) for table in tables if table.rows]
+
+
+def about_subjects(table: Table, figures: Mapping[str, Any]) -> Table:
+    """A table in words for what an evaluation's subjects are.
+
+    Args:
+        table: in words for faces.
+        figures: of ``reports/evaluation.json``.
+    """
+    if (figures.get("setting") or {}).get("subjects") != WHOLE_PICTURES:
+        return table
+    rows = tuple(tuple(map(_instead, row)) for row in table.rows)
+    return Table(_instead(table.title), tuple(map(_instead, table.columns)), rows, tuple(map(_instead, table.notes)))
+
+
+def _instead(text: str) -> str:
+    for word, other in _INSTEAD.items():
+        text = text.replace(word, other)
+    return text
 
 
 def metric_notes(keys: Iterable[str], figures: Mapping[str, Any]) -> tuple[str, ...]:

@@ -16,7 +16,7 @@ from tqdm import tqdm
 
 from difflora.corpus.people import SEEN, PeopleFolder, PeopleWriter, Person
 from difflora.corpus.splits import SplitSettings
-from difflora.encoders.faces import InsightFaceEncoder
+from difflora.encoders.subject import SubjectEncoder
 from difflora.errors import BadImage, BadParameter
 from difflora.identities.augment import AugmentSettings, augment
 from difflora.identities.consent import Consent
@@ -64,7 +64,7 @@ def person_seed(identity: str, seed: int) -> int:
 
 
 def make_person(
-    source: ImageSource, encoder: InsightFaceEncoder, identity: str, settings: IdentitySettings
+    source: ImageSource, encoder: SubjectEncoder, identity: str, settings: IdentitySettings
 ) -> tuple[Person, float]:
     """Makes, filters and augments one person's pictures.
 
@@ -96,7 +96,7 @@ def make_person(
 
 
 def choose_pictures(
-    encoder: InsightFaceEncoder,
+    encoder: SubjectEncoder,
     identity: str,
     candidates: Tensor,
     all_captions: Sequence[str],
@@ -170,7 +170,7 @@ def choose_pictures(
 def build_people(
     folder: str | Path,
     source: ImageSource,
-    encoder: InsightFaceEncoder,
+    encoder: SubjectEncoder,
     settings: IdentitySettings,
     count: int,
     *,

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from difflora.encoders.faces import InsightFaceEncoder
 from difflora.encoders.recogniser import Pixels
+from difflora.encoders.subject import SubjectEncoder
 from difflora.errors import BadImage
 
 
@@ -30,7 +30,7 @@ class Sighting:
     found: Tensor
 
 
-def look(encoder: InsightFaceEncoder, images: Tensor) -> Sighting:
+def look(encoder: SubjectEncoder, images: Tensor) -> Sighting:
     """Finds and embeds the largest face of each picture.
 
     Args:
@@ -46,7 +46,7 @@ def look(encoder: InsightFaceEncoder, images: Tensor) -> Sighting:
     return Sighting(embeddings, boxes, landmarks, found)
 
 
-def largest_faces(encoder: InsightFaceEncoder, images: Tensor) -> tuple[list[Pixels], Tensor, Tensor, Tensor]:
+def largest_faces(encoder: SubjectEncoder, images: Tensor) -> tuple[list[Pixels], Tensor, Tensor, Tensor]:
     """Finds the largest face of each picture.
 
     Args:
@@ -54,8 +54,8 @@ def largest_faces(encoder: InsightFaceEncoder, images: Tensor) -> tuple[list[Pix
         images: (M, 3, H, W) uint8, RGB.
 
     Returns:
-        Aligned crops of those that were found, boxes (M, 4) and landmarks (M, 5, 2) with zeros elsewhere, and who was
-        found (M,) bool.
+        Aligned crops of those that were found, boxes (M, 4) and landmarks (M, 5, 2) with zeros elsewhere and where the
+        encoder looks for no faces, and who was found (M,) bool.
 
     Raises:
         BadImage: if a picture is unusable.
@@ -67,8 +67,9 @@ def largest_faces(encoder: InsightFaceEncoder, images: Tensor) -> tuple[list[Pix
         picture = image.permute(1, 2, 0).contiguous().numpy()  # (H, W, 3)
         faces = encoder.faces(picture)
         if faces:
-            found[i], boxes[i] = True, torch.from_numpy(faces[0].box)
-            landmarks[i] = torch.from_numpy(faces[0].landmarks)
+            found[i] = True
+            if encoder.OF_FACES:
+                boxes[i], landmarks[i] = torch.from_numpy(faces[0].box), torch.from_numpy(faces[0].landmarks)
             crops.append(encoder.crop(picture, faces[0]))
     return crops, boxes, landmarks, found
 

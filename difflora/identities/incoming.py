@@ -9,8 +9,8 @@ from typing import Any
 import torch
 
 from difflora.corpus.people import PeopleFolder, PeopleWriter, Person
-from difflora.encoders.faces import InsightFaceEncoder
 from difflora.encoders.pictures import read_picture
+from difflora.encoders.subject import SubjectEncoder
 from difflora.errors import BadFile, BadImage, BadParameter
 from difflora.files import sha256_file
 from difflora.identities.build import IdentitySettings, choose_pictures, person_seed
@@ -42,7 +42,7 @@ class IncomingReport:
 def take_in(
     incoming: Path,
     people: PeopleFolder,
-    encoder: InsightFaceEncoder,
+    encoder: SubjectEncoder,
     settings: IdentitySettings,
     screening: ScreenSettings | None = None,
 ) -> IncomingReport:
@@ -98,7 +98,7 @@ def take_in(
 
 
 def _person(
-    record: ConsentRecord, seen: Seen, encoder: InsightFaceEncoder, settings: IdentitySettings, size: int
+    record: ConsentRecord, seen: Seen, encoder: SubjectEncoder, settings: IdentitySettings, size: int
 ) -> tuple[Person, float]:
     squares = [square(read_picture(one.path), one.box, size) for one in seen.portraits]
     images = torch.stack(squares)  # (M, 3, S, S)

@@ -12,8 +12,8 @@ import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
-from difflora.encoders.faces import InsightFaceEncoder, one_face
 from difflora.encoders.pictures import read_picture
+from difflora.encoders.subject import SubjectEncoder, one_face
 from difflora.errors import BadImage
 from difflora.files import save_safetensors
 from difflora.identities.photographs.source import Photograph, Portrait
@@ -38,7 +38,7 @@ class Seen:
     faults: dict[str, str]
 
 
-def look_over(encoder: InsightFaceEncoder, photographs: Sequence[Photograph], settings: ScreenSettings) -> Seen:
+def look_over(encoder: SubjectEncoder, photographs: Sequence[Photograph], settings: ScreenSettings) -> Seen:
     """Reads photographs and finds the one face in each."""
     portraits, crops, small, faults = list[Portrait](), [], [], dict[str, str]()
     for one in photographs:
@@ -70,7 +70,7 @@ class Looker:
         settings: what a face must be like.
     """
 
-    def __init__(self, folder: Path, encoder: InsightFaceEncoder, settings: ScreenSettings) -> None:
+    def __init__(self, folder: Path, encoder: SubjectEncoder, settings: ScreenSettings) -> None:
         self._folder, self._encoder, self._settings = folder, encoder, settings
 
     def __call__(self, identity: str, photographs: Sequence[Photograph]) -> Seen:
@@ -90,7 +90,7 @@ class Looker:
             for one, stat in zip(photographs, stats, strict=True)
         ]
         encoder, settings = self._encoder, self._settings
-        told = [encoder.digest, encoder.det_size, encoder.det_thresh, settings.least_face, settings.bystanders, files]
+        told = [encoder.digest, *encoder.settings, settings.least_face, settings.bystanders, files]
         return hashlib.sha256(json.dumps(told).encode()).hexdigest()
 
 

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from difflora.encoders.faces import InsightFaceEncoder
+from difflora.encoders.subject import SubjectEncoder
 from difflora.errors import BadFile, BadImage
 from difflora.files import write_json
 from difflora.folders import read_json
@@ -102,7 +102,7 @@ class ScreenedSource:
 def screen(
     source: PhotographSource,
     ids: Sequence[str],
-    encoder: InsightFaceEncoder,
+    encoder: SubjectEncoder,
     settings: ScreenSettings,
     known: Known,
     folder: Path,
@@ -139,13 +139,16 @@ def screen(
             seen[identity] = look(identity, source.photographs(identity))
             if seen[identity].faults and not skip_unusable:
                 raise BadImage(f"{next(iter(seen[identity].faults.values()))} (of {identity})")
-        plan = plan_of(seen, settings, known)
+        plan = plan_of(seen, settings, known, of_faces=encoder.OF_FACES)
         _save(folder / PLAN, key, plan)
     return ScreenedSource(source, plan)
 
 
-def plan_of(seen: Mapping[str, Seen], settings: ScreenSettings, known: Known) -> Plan:
-    """Decides about people by what their photographs show; see ``screen``."""
+def plan_of(seen: Mapping[str, Seen], settings: ScreenSettings, known: Known, *, of_faces: bool = True) -> Plan:
+    """Decides about people by what their photographs show; see ``screen``.
+
+    Where no faces were looked for, pictures are repeated and nobody is: subjects may be as alike as they are.
+    """
     plan = Plan()
     for identity, one in seen.items():
         plan.facts[identity] = {"left_out": dict(one.faults)} if one.faults else {}
@@ -156,14 +159,14 @@ def plan_of(seen: Mapping[str, Seen], settings: ScreenSettings, known: Known) ->
             plan.passed_over[identity] = {"skipped": f"no usable photograph: {reason}"}
     usable = {identity: seen[identity] for identity in plan.portraits}
     if usable:
-        _Repeats(usable, settings, known).settle(plan)
+        _Repeats(usable, settings, known, of_faces).settle(plan)
     return plan
 
 
 class _Repeats:
     """Pictures and people that are there twice."""
 
-    def __init__(self, seen: Mapping[str, Seen], settings: ScreenSettings, known: Known) -> None:
+    def __init__(self, seen: Mapping[str, Seen], settings: ScreenSettings, known: Known, of_faces: bool) -> None:
         self._seen, self._settings, self._known = seen, settings, known
         self._ids = list(seen)
         self._files = [portrait.path for one in seen.values() for portrait in one.portraits]
@@ -173,11 +176,13 @@ class _Repeats:
         centres = torch.stack([centre(one.faces) for one in seen.values()])  # (N, D)
         least = settings.same_person
         alike = similar_pairs(small, settings.same_picture)
-        pictures = [pair for pair in alike if float(self._faces[pair[0]] @ self._faces[pair[1]]) >= least]
+        pictures = [
+            pair for pair in alike if not of_faces or float(self._faces[pair[0]] @ self._faces[pair[1]]) >= least
+        ]
         self.within = [pair for pair in pictures if self._owners[pair[0]] == self._owners[pair[1]]]
         self.between = [pair for pair in pictures if self._owners[pair[0]] != self._owners[pair[1]]]
-        self.people = similar_pairs(centres, least)
-        self.there = similar_pairs(centres, least, known.centres) if len(known.ids) else []
+        self.people = similar_pairs(centres, least) if of_faces else []
+        self.there = similar_pairs(centres, least, known.centres) if of_faces and len(known.ids) else []
 
     def settle(self, plan: Plan) -> None:
         """Writes into the plan what becomes of them.

@@ -14,6 +14,9 @@ import torch
 
 from difflora.encoders.faces import InsightFaceEncoder
 from difflora.encoders.images import CLIPImageEncoder
+from difflora.encoders.subject import SubjectEncoder
+from difflora.encoders.whole import NAME as WHOLE_PICTURES
+from difflora.encoders.whole import WholePictureEncoder
 from difflora.errors import BadFile
 from difflora.files import write_json
 from difflora.folders import read_json
@@ -21,13 +24,14 @@ from difflora.folders import read_json
 _INDEX, _FACE, _IMAGE = "encoders.json", "face_encoder", "image_encoder"
 
 
-def save_encoders(folder: Path, face: InsightFaceEncoder | None, image: CLIPImageEncoder | None, *, copy: bool) -> None:
+def save_encoders(folder: Path, face: SubjectEncoder | None, image: CLIPImageEncoder | None, *, copy: bool) -> None:
     """Writes which encoders a pipeline uses and, with ``copy``, their files.
 
-    Without them (their licence may forbid to pass them on) whoever loads the pipeline brings the same ones.
+    Without them (their licence may forbid to pass them on) whoever loads the pipeline brings the same ones. Whole
+    pictures in the place of faces take the image encoder, and have no files of their own.
     """
     known: dict[str, Any] = {}
-    if face is not None:
+    if isinstance(face, InsightFaceEncoder):
         known["face"] = {
             "name": face.name,
             "det_size": list(face.det_size),
@@ -37,6 +41,8 @@ def save_encoders(folder: Path, face: InsightFaceEncoder | None, image: CLIPImag
         }
         if copy:
             _copy(face.files, folder / _FACE / "models" / face.name)
+    elif face is not None:
+        known["face"] = {"name": face.name, "sha256": face.digest, "stored": False}
     if image is not None:
         known["image"] = {"sha256": image.digest, "stored": copy}
         if copy:
@@ -45,28 +51,41 @@ def save_encoders(folder: Path, face: InsightFaceEncoder | None, image: CLIPImag
 
 
 def load_encoders(
-    folder: Path, device: str | torch.device = "cpu"
-) -> tuple[InsightFaceEncoder | None, CLIPImageEncoder | None]:
-    """The encoders that are stored in a pipeline's folder; None for one that is not.
+    folder: Path,
+    device: str | torch.device = "cpu",
+    face: SubjectEncoder | None = None,
+    image: CLIPImageEncoder | None = None,
+) -> tuple[SubjectEncoder | None, CLIPImageEncoder | None]:
+    """The encoders of a pipeline's folder.
+
+    Args:
+        folder: the pipeline's.
+        device: where the models compute.
+        face: to use instead of the stored one.
+        image: likewise.
+
+    Returns:
+        Each, or None where it is neither given nor stored.
 
     Raises:
         BadFile: if one is damaged, or not the one that was stored.
     """
     path = folder / _INDEX
     known = read_json(path)
-    face, image = None, None
     try:
-        if known.get("face", {}).get("stored"):
-            entry = known["face"]
+        entry = known.get("face", {})
+        if face is None and entry.get("stored"):
             size, thresh = tuple(entry["det_size"]), float(entry["det_thresh"])
             provider = "CUDA" if torch.device(device).type == "cuda" and _has_cuda() else "CPU"
             face = InsightFaceEncoder(
                 folder / _FACE, entry["name"], det_size=size, det_thresh=thresh, provider=provider
             )
             _check(folder / _FACE, face.digest, entry["sha256"])
-        if known.get("image", {}).get("stored"):
+        if image is None and known.get("image", {}).get("stored"):
             image = CLIPImageEncoder(folder / _IMAGE, device=device)
             _check(folder / _IMAGE, image.digest, known["image"]["sha256"])
+        if face is None and image is not None and entry.get("name") == WHOLE_PICTURES:
+            face = WholePictureEncoder(image)
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise BadFile(f"{path}: describes no encoders ({error!r}); restore it") from error
     return face, image

@@ -7,8 +7,8 @@ from typing import Any
 
 from diffusers import DDIMScheduler, DPMSolverMultistepScheduler
 
-from difflora.encoders.faces import InsightFaceEncoder
 from difflora.encoders.images import CLIPImageEncoder
+from difflora.encoders.subject import SubjectEncoder
 from difflora.errors import BadFile, BadParameter
 from difflora.folders import read_json
 from difflora.models.dit import LoraTransformer
@@ -22,7 +22,7 @@ def check_parts(
     lae: LoraAutoencoder,
     transformer: LoraTransformer,
     scheduler: Any,
-    face: InsightFaceEncoder | None,
+    face: SubjectEncoder | None,
     image: CLIPImageEncoder | None,
 ) -> None:
     """Looks over a pipeline's parts.

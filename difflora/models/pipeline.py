@@ -19,9 +19,9 @@ from diffusers import DiffusionPipeline
 from diffusers.utils import BaseOutput
 from torch import Tensor
 
-from difflora.encoders.faces import InsightFaceEncoder
 from difflora.encoders.images import CLIPImageEncoder
 from difflora.encoders.pictures import PictureSource, read_picture
+from difflora.encoders.subject import SubjectEncoder
 from difflora.errors import BadFile, BadImage, BadParameter
 from difflora.folders import read_json, whole_folder
 from difflora.lora import LoraWeights
@@ -61,7 +61,7 @@ class DiffLoRAPipeline(PortableConfig, DiffusionPipeline):
         lae: the autoencoder.
         transformer: the DiT.
         scheduler: DDIM; ``DPMSolverMultistepScheduler.from_config(pipe.scheduler.config)`` may take its place.
-        face_encoder: InsightFace; None where pictures never come in.
+        face_encoder: InsightFace, or whole pictures where subjects are no people; None where pictures never come in.
         image_encoder: CLIP; None likewise.
         num_inference_steps: default of a call.
         guidance_scale: default of a call.
@@ -83,7 +83,7 @@ class DiffLoRAPipeline(PortableConfig, DiffusionPipeline):
         lae: LoraAutoencoder,
         transformer: LoraTransformer,
         scheduler: Any,
-        face_encoder: InsightFaceEncoder | None = None,
+        face_encoder: SubjectEncoder | None = None,
         image_encoder: CLIPImageEncoder | None = None,
         num_inference_steps: int = 100,
         guidance_scale: float = 1.0,
@@ -122,7 +122,7 @@ class DiffLoRAPipeline(PortableConfig, DiffusionPipeline):
         cls,
         pretrained_model_name_or_path: str | Path,
         *,
-        face_encoder: InsightFaceEncoder | None = None,
+        face_encoder: SubjectEncoder | None = None,
         image_encoder: CLIPImageEncoder | None = None,
         device: str | torch.device = "cpu",
         **kwargs: Any,
@@ -146,15 +146,15 @@ class DiffLoRAPipeline(PortableConfig, DiffusionPipeline):
         index = read_json(folder / "model_index.json")
         if index.get("_class_name") != cls.__name__:
             raise BadFile(f"{folder}/model_index.json: is of a {index.get('_class_name')}, not a {cls.__name__}")
-        stored = load_encoders(folder, device)
+        face, image = load_encoders(folder, device, face_encoder, image_encoder)
         settings = {name: index[name] for name in cls._get_signature_keys(cls)[1] if name in index}
         try:
             return cls(
                 load_model(LoraAutoencoder, folder / "lae", device),
                 load_model(LoraTransformer, folder / "transformer", device),
                 load_scheduler(folder / "scheduler"),
-                face_encoder or stored[0],
-                image_encoder or stored[1],
+                face,
+                image,
                 **{**settings, **kwargs},
             )
         except TypeError as error:

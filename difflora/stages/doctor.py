@@ -126,11 +126,12 @@ def _chain(root: Path) -> list[Finding]:
         there = need.there(root)
         text = f"{need.path}" if there else f"{need.path}: not there; {need.advice()}"
         found.append(Finding("weights", "ok" if there else "missing", text))
-    pack = params.models.faces.pack
-    if is_insightface(pack):
-        text = f"face pack {pack}: {INSIGHTFACE}"
-        found.append(Finding("licences", "note", text))
-    for name, place in (("base model", params.models.base.folder), ("face pack", params.models.faces.folder)):
+    faces, places = params.models.faces, {"base model": params.models.base.folder}
+    if faces is not None:
+        places["face pack"] = faces.folder
+        if is_insightface(faces.pack):
+            found.append(Finding("licences", "note", f"face pack {faces.pack}: {INSIGHTFACE}"))
+    for name, place in places.items():
         found.append(
             Finding("licences", "note", f"{name}: {card_licence(root / place) or 'look it up where it is from'}")
         )

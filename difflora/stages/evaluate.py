@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 
-from difflora.encoders.faces import InsightFaceEncoder
+from difflora.encoders.subject import SubjectEncoder
 from difflora.errors import DiffLoRAError
 from difflora.evaluation.agreement import load_agreement
 from difflora.evaluation.gallery import keep_pictures
@@ -19,6 +19,7 @@ from difflora.evaluation.ranking import rank
 from difflora.evaluation.report import by_person, summarise
 from difflora.evaluation.rivals import Rivals
 from difflora.evaluation.sheet import people_sheet
+from difflora.evaluation.tables import WHOLE_PICTURES
 from difflora.files import write_atomic, write_json
 from difflora.folders import read_json
 from difflora.machine import processor
@@ -70,7 +71,7 @@ def write_results(workspace: Workspace, ladder: Ladder, figures: dict[str, Any],
     write_page(folder, kept.extremes)
 
 
-def open_pipeline(workspace: Workspace, faces: InsightFaceEncoder, model: Path | None = None) -> DiffLoRAPipeline:
+def open_pipeline(workspace: Workspace, faces: SubjectEncoder, model: Path | None = None) -> DiffLoRAPipeline:
     """A hypernetwork with the workspace's encoders and sampler, without a bar of its own.
 
     Args:
@@ -128,6 +129,7 @@ def measure(workspace: Workspace, model: Path | None = None) -> tuple[Ladder, di
         "model": pipeline.config.version or model_version(pipeline, params.register_.name),
         "base": params.models.base.name,
         "pictures": params.identities.source,
+        "subjects": "faces" if faces.OF_FACES else WHOLE_PICTURES,
         "corpus": corpus.digest,
         "train_people": len(corpus.indices("train")),
         "machine": f"{processor()}, {torch.get_num_threads()} threads, torch {torch.__version__}",

@@ -15,7 +15,7 @@ from difflora.corpus.base import FrozenBase
 from difflora.corpus.people import PeopleFolder
 from difflora.corpus.reader import Corpus
 from difflora.corpus.splits import Split
-from difflora.encoders.faces import InsightFaceEncoder
+from difflora.encoders.subject import SubjectEncoder
 from difflora.errors import BadFile, BadParameter
 from difflora.evaluation.figures import quartiles
 from difflora.evaluation.figures.autoencoders import draw_autoencoders, measure_autoencoders, rows_per_person, shrink
@@ -83,7 +83,7 @@ class Parts:
         return self.workspace.open_base()
 
     @cached_property
-    def faces(self) -> InsightFaceEncoder:
+    def faces(self) -> SubjectEncoder:
         """The face pack."""
         return self.workspace.open_faces()
 

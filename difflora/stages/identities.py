@@ -30,7 +30,7 @@ def run(workspace: Workspace, tracker: Tracker = SILENT) -> None:
         faces,
         chosen.pictures,
         chosen.count,
-        pack=workspace.params.models.faces.pack,
+        pack=faces.name,
         screening=chosen.screen,
         skip_unusable=chosen.skip_unusable,
         forgotten=ForgottenList(workspace.incoming).__contains__,

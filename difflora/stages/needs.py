@@ -19,7 +19,8 @@ def needs_of(params: Params) -> list[Need]:
     found = [Need("models.base.folder", "pipeline", base.folder, *_hub(base.hub), weights=file is None)]
     if file is not None:
         found.append(Need("models.base.file", "single file", file, config=base.folder))
-    found.append(Need("models.faces.folder", "face pack", models.faces.folder / "models" / models.faces.pack))
+    if models.faces is not None:
+        found.append(Need("models.faces.folder", "face pack", models.faces.folder / "models" / models.faces.pack))
     found.append(Need("models.images", "CLIP", models.images, *_hub(models.images_hub)))
     weights = params.identities.options.get(_PHOTOMAKER)
     if isinstance(weights, str):

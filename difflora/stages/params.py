@@ -55,7 +55,7 @@ class ModelsParams(_Section):
     """What users bring."""
 
     base: BaseParams
-    faces: FacesParams
+    faces: FacesParams | None = Field(description="null where subjects are whole pictures, as styles are")
     images: Path = Field(description="folder of a CLIP")
     images_hub: HubParams | None = Field(None, description="where that folder can be fetched")
     device: str = Field("cpu", description="cpu, cuda, cuda:1...")
@@ -122,6 +122,10 @@ class Params(_Section):
 
     @model_validator(mode="after")
     def _fits(self) -> Params:
+        if self.models.faces is None and self.dit.model.use_face:
+            raise ValueError(
+                "models.faces is null, so there are no faces to condition on: set dit.model.use_face to false"
+            )
         least = self.evaluate.references + (self.evaluate.compared or 1)
         if self.identities.pictures.references < least:
             raise ValueError(

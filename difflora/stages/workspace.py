@@ -16,6 +16,8 @@ from difflora.corpus.people import PeopleFolder
 from difflora.corpus.reader import Corpus
 from difflora.encoders.faces import InsightFaceEncoder
 from difflora.encoders.images import CLIPImageEncoder
+from difflora.encoders.subject import SubjectEncoder
+from difflora.encoders.whole import WholePictureEncoder
 from difflora.errors import BadFile
 from difflora.files import sha256_file
 from difflora.manifest import check_manifest
@@ -115,9 +117,11 @@ class Workspace:
             precision=self.params.corpus.dreambooth.precision,
         )
 
-    def open_faces(self) -> InsightFaceEncoder:
-        """The face pack."""
+    def open_faces(self) -> SubjectEncoder:
+        """The face pack, or whole pictures where there is none."""
         faces, device = self.params.models.faces, self.params.models.device
+        if faces is None:
+            return WholePictureEncoder(self.open_images())
         return InsightFaceEncoder(
             faces.folder,
             faces.pack,

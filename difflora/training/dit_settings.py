@@ -7,6 +7,7 @@ from typing import Literal
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from difflora.models import DitModelSettings, NoiseSettings
+from difflora.training.ridge import DEFAULT_STRENGTH
 from difflora.training.settings import LoopSettings
 
 
@@ -54,7 +55,10 @@ class DitSettings(BaseModel):
     mixup: float = Field(0.0, ge=0, le=1, description="how often a person is mixed with another of the batch")
     mixup_alpha: float = Field(1.0, gt=0, description="of Beta(alpha, alpha), which shares out the two; 1 is uniform")
     ridge: float | None = Field(
-        None, gt=0, description="penalty of the linear skip's start; None for the best on people left out"
+        DEFAULT_STRENGTH,
+        gt=0,
+        description="penalty of the linear skip's start, in parts of the features' mean square; null for the least "
+        "squared error on people left out, which shrinks too far where nothing foretells most of a LoRA",
     )
     loop: LoopSettings = LoopSettings(batch_size=32, lr=1e-4, steps=5000)
     effect: EffectSettings = EffectSettings()

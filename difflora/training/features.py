@@ -16,8 +16,8 @@ from torch import Tensor
 from tqdm import tqdm
 
 from difflora.corpus.people import PeopleFolder, Person
-from difflora.encoders.faces import InsightFaceEncoder
 from difflora.encoders.images import CLIPImageEncoder
+from difflora.encoders.subject import SubjectEncoder
 from difflora.errors import BadFile, BadImage, BadParameter
 from difflora.files import load_safetensors, save_safetensors
 
@@ -135,7 +135,7 @@ class ConditionFeatures:
 def encode_people(
     people: PeopleFolder,
     ids: Sequence[str],
-    face_encoder: InsightFaceEncoder,
+    face_encoder: SubjectEncoder,
     image_encoder: CLIPImageEncoder,
     *,
     pictures: Pictures = "all",
@@ -179,7 +179,7 @@ def encode_people(
 
 
 def _look(
-    person: Person, face_encoder: InsightFaceEncoder, image_encoder: CLIPImageEncoder, pictures: Pictures, known: bool
+    person: Person, face_encoder: SubjectEncoder, image_encoder: CLIPImageEncoder, pictures: Pictures, known: bool
 ) -> tuple[Tensor, Tensor]:
     """Features (M, Df) and (M, Di) of a person's pictures that show a face."""
     faces, images = [], []

@@ -7,6 +7,10 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+DEFAULT_STRENGTH = 0.1
+"""A penalty that leaves a map its size. Most of a LoRA nothing foretells, nor does it show in pictures; the least
+squared error counts it like the rest, and would shrink the map to nearly nothing (docs/experiments.md)."""
+
 _STRENGTHS = tuple(10.0**power for power in range(-4, 3))
 _FOLDS = 5
 _LEAST = 1e-12

@@ -120,7 +120,7 @@ def velocity_loss(
     unet: nn.Module,
     scheduler: DDIMScheduler,
     latents: Tensor,
-    embeddings: tuple[Tensor, Tensor],
+    embeddings: tuple[Tensor, Tensor | None],
     generator: torch.Generator,
     weight: Tensor | None = None,
     snr_cap: float | None = None,
@@ -132,7 +132,7 @@ def velocity_loss(
         unet: the UNet.
         scheduler: gives noise levels.
         latents: (N, C, 16, 16) float32, scaled.
-        embeddings: prompt embeddings (N, L, W) and pooled embeddings (N, P).
+        embeddings: prompt embeddings (N, L, W), and pooled embeddings (N, P) where the UNet takes them.
         generator: draws noise and timesteps.
         weight: (N, 1, 16, 16) how much an error counts at each place; None for all alike. It moves the network's
             effort, not the minimum: that is the conditional mean at each place, whatever the weights.
@@ -174,8 +174,8 @@ def face_weights(boxes: Tensor, landmarks: Tensor, face_weight: float, feature_w
 
 
 @contextmanager
-def _precision(bf16: bool) -> Iterator[None]:
-    """Mixed precision, with plain attention: the flash kernel's backward pass is slow in bf16 on a CPU."""
+def precision(bf16: bool) -> Iterator[None]:
+    """A context of mixed precision, with plain attention: the flash kernel's backward pass is slow in bf16 on a CPU."""
     if not bf16:
         yield
         return
@@ -213,7 +213,7 @@ def train_base(settings: BaseSettings | None, assets: Path, work: Path, data: Ba
             weight = face_weights(boxes, landmarks, settings.face_weight, settings.feature_weight)
             with torch.no_grad():
                 embeddings = encode_tokens(first, second, ids)
-            with _precision(settings.bf16):
+            with precision(settings.bf16):
                 return velocity_loss(
                     unet, scheduler, latents, embeddings, generator, weight, settings.snr_cap, settings.mode_scale
                 )

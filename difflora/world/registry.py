@@ -158,10 +158,32 @@ MODELS: tuple[WorldModel, ...] = (
         bars="difflora.world.photomaker_bars",
         verified_with=("base", "detector", "recogniser", "judge"),
     ),
+    WorldModel(
+        "style_judge",
+        "the style judge",
+        "An encoder of whole pictures that tells styles apart, in ArcFace's ONNX format. Nothing conditions on it, so "
+        "that generated styles can be scored by an encoder that had no part in making them.",
+        "difflora.world.style_models.judge",
+        ("style/judge.onnx",),
+    ),
+    WorldModel(
+        "style_base",
+        "the style base",
+        "A `StableDiffusionPipeline` of SD 1.5's form on the base's VAE and first text encoder (its folder links to "
+        "them), whose UNet was trained on people in 28 kinds of style.",
+        "difflora.world.style_models.base",
+        ("style/base/*",),
+        bars="difflora.world.style_models.bars",
+        verified_with=("vae", "text", "detector", "recogniser", "style_judge"),
+    ),
 )
 """All models, in the order in which they are trained."""
 
-GROUPS = {"faces": ("detector", "recogniser"), "evaluation": ("judge", "dino", "classifiers", "reward")}
+GROUPS = {
+    "faces": ("detector", "recogniser"),
+    "evaluation": ("judge", "dino", "classifiers", "reward"),
+    "style": ("style_judge", "style_base"),
+}
 """Names for several models at once."""
 
 

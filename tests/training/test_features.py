@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from difflora.corpus.people import PeopleFolder
-from difflora.encoders.faces import FaceEmbeddings
+from difflora.encoders.subject import FaceEmbeddings
 from difflora.errors import BadFile, BadImage, BadParameter
 from difflora.training import ConditionFeatures, encode_people
 from difflora.training.features import _look

@@ -22,13 +22,15 @@ def test_order_of_training() -> None:
         "reward",
         "start",
         "photomaker",
+        "style_judge",
+        "style_base",
     ]
     assert [model.name for model in resolve(())] == expected
     assert [model.name for model in resolve(["clip", "faces", "vae"])] == ["detector", "recogniser", "vae", "clip"]
 
 
 def test_unknown_name_lists_the_known() -> None:
-    with pytest.raises(BadParameter, match=r"no model is named 'unet'; there are: detector, .*, faces"):
+    with pytest.raises(BadParameter, match=r"no model is named 'unet'; there are: detector, .*, faces, .*style"):
         resolve(["vae", "unet"])
 
 
@@ -55,6 +57,8 @@ def test_groups_and_needs_name_models() -> None:
         ("evaluation/classifiers/config.json", "classifiers"),
         ("evaluation/reward/config.json", "reward"),
         ("start/start.safetensors", "start"),
+        ("style/judge.onnx", "style_judge"),
+        ("style/base/unet/config.json", "style_base"),
         ("notes.txt", None),
     ],
 )

@@ -22,8 +22,8 @@ PURPLE, SKY, BLACK, GREY = "#CC79A7", "#56B4E9", "#000000", "#8C8C8C"
 PALETTE = (BLUE, RED, GREEN, ORANGE, PURPLE, SKY, BLACK)
 """Okabe and Ito's colours (Color Universal Design, 2008)."""
 
-RECOGNISER_NAMES = {"face_sim": "face recogniser of the pipeline", "face_sim_independent": "independent recogniser"}
-LIKENESS = "face similarity (cosine)"
+RECOGNISER_NAMES = {"face_sim": "pipeline's own recogniser", "face_sim_independent": "independent recogniser"}
+LIKENESS = "likeness (cosine)"
 
 _DPI = 144
 _STYLE: Any = {

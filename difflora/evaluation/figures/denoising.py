@@ -34,7 +34,7 @@ class Denoising:
         strength: of the LoRAs.
         steps: S numbers of steps done, rising; the last is all of them.
         pictures: kind -> (P, S, 3, H, W) float32 in [0, 1].
-        scores: kind -> (P, S) face similarity.
+        scores: kind -> (P, S) likeness.
     """
 
     references: Tensor
@@ -110,7 +110,7 @@ def measure_denoising(
 
 
 def draw_denoising(denoising: Denoising) -> Drawing:
-    """Two rows a person: x_t and the expected x0; the reference to the left, face similarity under each picture."""
+    """Two rows a person: x_t and the expected x0; the reference to the left, likeness under each picture."""
     rows: list[list[Tensor | None]] = []
     marks: list[list[str]] = []
     labels = []
@@ -124,7 +124,7 @@ def draw_denoising(denoising: Denoising) -> Drawing:
     ends: dict[str, Any] = {kind: scores.mean(0) for kind, scores in denoising.scores.items()}
     expected, reached = ends["pred_original_sample"], ends["latents"]
     said = (
-        f"mean face similarity goes from {reached[0]:.2f} to {reached[-1]:.2f}, that of the expected LoRA from "
+        f"mean likeness goes from {reached[0]:.2f} to {reached[-1]:.2f}, that of the expected LoRA from "
         f"{expected[0]:.2f} to {expected[-1]:.2f}"
     )
     return Drawing(
@@ -132,7 +132,7 @@ def draw_denoising(denoising: Denoising) -> Drawing:
         "Fig. 8a: pictures along the denoising of the weights",
         f"The latent of a LoRA after steps {', '.join(map(str, denoising.steps))} of the sampler, decoded at strength "
         f"{denoising.strength:g}, merged and drawn with the same prompt and noise; the second row of a person shows "
-        "what the model expects the clean LoRA to be at that step. Numbers are face similarity with other pictures of "
+        "what the model expects the clean LoRA to be at that step. Numbers are likeness with other pictures of "
         f"the person; {len(denoising.prompts)} held-out people, the first ones, none chosen: {said}.",
         f"A grid of faces, two rows a person, that takes shape from left to right: {said}.",
     )

@@ -107,5 +107,5 @@ def draw_rungs(rungs: Rungs) -> Drawing:
         "strength as chosen on validation people, diamonds at strength 1, whiskers are 95% bootstrap intervals over "
         "people. The recogniser of the pipeline also filters pictures and conditions the hypernetwork; the independent "
         f"one does neither. (generated - base) / (teacher - base): {'; '.join(said)}.",
-        f"Bars of face similarity, {RECOGNISER_NAMES[first]}: {seen}.",
+        f"Bars of likeness, {RECOGNISER_NAMES[first]}: {seen}.",
     )

@@ -171,8 +171,8 @@ def draw_quartiles(quartiles: Quartiles) -> Drawing:
         "stores them: one quarter of all numbers of A and B, by magnitude within the LoRA, is set to zero, or gets "
         "normal noise of its own standard deviation. Bands and whiskers are 95% bootstrap intervals over people. "
         f"Likeness lost, paired over people, by the {RECOGNISER_NAMES[key]}: {said}. Of the quarters from the smallest "
-        f"to the largest, {shares} of the numbers are of A, which starts at random and not at zero.",
-        f"Bars of face similarity for each damaged quarter, lines for the whole LoRA "
+        f"to the largest, {shares} of the numbers are of A, which starts away from zero, where B starts.",
+        f"Bars of likeness for each damaged quarter, lines for the whole LoRA "
         f"({quartiles.intact[key]['mean']:.2f}) and none ({quartiles.base[key]['mean']:.2f}). Lost: {said}.",
     )
 

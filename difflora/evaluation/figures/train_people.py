@@ -96,5 +96,5 @@ def draw_growth(growth: Growth) -> Drawing:
         "Likeness by the number of training people",
         "Generated LoRAs of the chain as trained on so many people, the first ones of the split, measured on the same "
         f"held-out people at the strength chosen for each; whiskers are 95% bootstrap intervals over people: {said}.",
-        f"Lines of face similarity over the number of training people: {said}.",
+        f"Lines of likeness over the number of training people: {said}.",
     )

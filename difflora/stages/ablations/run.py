@@ -48,7 +48,7 @@ def run_ablations(chain: Workspace, rows: Sequence[Ablation]) -> dict[str, Any]:
     Returns:
         The figures: ``rows.<name>.<score>`` with ``mean``, ``low`` and ``high`` at the best strength, ``native`` at
         strength 1, ``minus.<score>`` the paired difference to the row's ``against``; ``left_out.<name>`` says why a row
-        could not be made; ``train_people`` has the rows that differ in the number of people alone.
+        could not be made; ``train_people`` has the rows that differ in the number of people alone, and ``full``.
 
     Raises:
         BadFile: if the chain was not run yet.
@@ -111,12 +111,24 @@ def _side_by_side(
                 "minus": _differences(own.best, other.best),
                 "minus_native": _differences(own.native, other.native),
             }
-    by_people = [
-        {"people": row.changes["corpus.train_people"], **table[row.name]["best"]}
+    return {
+        "people": len(found[FULL].people),
+        "rows": table,
+        "left_out": left_out,
+        "train_people": _by_people(rows, table, len(chain.open_corpus().indices("train"))),
+    }
+
+
+def _by_people(rows: Sequence[Ablation], table: dict[str, Any], everyone: int) -> list[dict[str, Any]]:
+    """The rows that differ in the number of training people alone, up to that of the chain itself."""
+    made = {
+        int(row.changes["corpus.train_people"]): table[row.name]["best"]
         for row in rows
         if set(row.changes) == {"corpus.train_people"} and row.name in table
-    ]
-    return {"people": len(found[FULL].people), "rows": table, "left_out": left_out, "train_people": by_people}
+    }
+    if made:
+        made[everyone] = table[FULL]["best"]
+    return [{"people": count, **best} for count, best in sorted(made.items())]
 
 
 def _intervals(scores: dict[str, list[float]]) -> dict[str, dict[str, float]]:

@@ -8,13 +8,14 @@ from typing import Any
 import pytest
 
 from difflora.errors import BadFile
-from difflora.stages.ablations.catalogue import rows_called
+from difflora.stages.ablations.catalogue import Ablation, rows_called
 from difflora.stages.ablations.run import run_ablations
 from difflora.stages.ablations.workspace import AblationWorkspace
 from difflora.stages.params import load_params
 from difflora.stages.workspace import Workspace
 
 ROWS = ["no_face", "people_16", "guidance_1.5"]
+FEWER = Ablation("fewer", "fewer training people", {"corpus.train_people": 4})
 
 
 @pytest.fixture(scope="module")
@@ -23,12 +24,12 @@ def ablated(chain: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Work
     root = tmp_path_factory.mktemp("ablated") / "chain"
     shutil.copytree(chain, root)
     workspace = Workspace(root, load_params(root / "params.yaml"))
-    return workspace, run_ablations(workspace, rows_called(ROWS))
+    return workspace, run_ablations(workspace, [*rows_called(ROWS), FEWER])
 
 
 def test_rows_stand_side_by_side(ablated: tuple[Workspace, dict[str, Any]]) -> None:
     workspace, figures = ablated
-    assert list(figures["rows"]) == ["full", "no_face", "guidance_1.5"]
+    assert list(figures["rows"]) == ["full", "no_face", "guidance_1.5", "fewer"]
     assert "people_16" in figures["left_out"], "there are fewer training people"
     row = figures["rows"]["no_face"]
     assert row["against"] == "full"
@@ -39,10 +40,19 @@ def test_rows_stand_side_by_side(ablated: tuple[Workspace, dict[str, Any]]) -> N
     assert figures["rows"]["full"]["native"]["face_sim"] == chain["methods_native"]["generated"]["face_sim"]
 
 
+def test_likeness_by_people_ends_with_the_chain_itself(ablated: tuple[Workspace, dict[str, Any]]) -> None:
+    workspace, figures = ablated
+    few, everyone = figures["train_people"]
+    assert (few["people"], everyone["people"]) == (4, len(workspace.open_corpus().indices("train")))
+    assert everyone["face_sim"] == figures["rows"]["full"]["best"]["face_sim"]
+
+
 def test_only_what_a_change_touches_is_made(ablated: tuple[Workspace, dict[str, Any]]) -> None:
     workspace, _ = ablated
     made = sorted(path.name.split("-")[0] for path in (workspace.root / "data" / "ablations").glob("*-*"))
-    assert made == ["dit", "evaluate", "evaluate", "evaluate"], "no corpus and no autoencoder, one transformer"
+    assert made == ["corpus", "dit", "dit", "evaluate", "evaluate", "evaluate", "evaluate", "lae"], (
+        "fewer needs all of it"
+    )
 
 
 def test_a_row_that_was_made_is_not_made_again_and_a_broken_off_one_goes_on(
@@ -52,7 +62,8 @@ def test_a_row_that_was_made_is_not_made_again_and_a_broken_off_one_goes_on(
     steps: list[str] = []
     for step in ("corpus", "lae", "dit", "evaluate"):
         monkeypatch.setattr(f"difflora.stages.{step}.run", lambda *_, step=step: steps.append(step))
-    assert run_ablations(workspace, rows_called(["no_face", "guidance_1.5"]))["rows"] == figures["rows"]
+    again = run_ablations(workspace, [*rows_called(["no_face", "guidance_1.5"]), FEWER])
+    assert again["rows"] == figures["rows"]
     assert steps == []
     for path in (workspace.root / "data" / "ablations").glob("dit-*/made.json"):
         path.unlink()
