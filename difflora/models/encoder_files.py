@@ -27,8 +27,8 @@ _INDEX, _FACE, _IMAGE = "encoders.json", "face_encoder", "image_encoder"
 def save_encoders(folder: Path, face: SubjectEncoder | None, image: CLIPImageEncoder | None, *, copy: bool) -> None:
     """Writes which encoders a pipeline uses and, with ``copy``, their files.
 
-    Without them (their licence may forbid to pass them on) whoever loads the pipeline brings the same ones. Whole
-    pictures in the place of faces take the image encoder, and have no files of their own.
+    Without them (their licence may forbid to pass them on) whoever loads the pipeline brings the same ones. Files of an
+    encoder of whole pictures that is the image encoder too are stored once.
     """
     known: dict[str, Any] = {}
     if isinstance(face, InsightFaceEncoder):
@@ -41,8 +41,11 @@ def save_encoders(folder: Path, face: SubjectEncoder | None, image: CLIPImageEnc
         }
         if copy:
             _copy(face.files, folder / _FACE / "models" / face.name)
-    elif face is not None:
-        known["face"] = {"name": face.name, "sha256": face.digest, "stored": False}
+    elif isinstance(face, WholePictureEncoder):
+        same = image is not None and face.images.digest == image.digest
+        known["face"] = {"name": face.name, "sha256": face.digest, "stored": copy, "as_image": same}
+        if copy and not same:
+            _copy(face.files, folder / _FACE)
     if image is not None:
         known["image"] = {"sha256": image.digest, "stored": copy}
         if copy:
@@ -73,22 +76,26 @@ def load_encoders(
     path = folder / _INDEX
     known = read_json(path)
     try:
-        entry = known.get("face", {})
-        if face is None and entry.get("stored"):
-            size, thresh = tuple(entry["det_size"]), float(entry["det_thresh"])
-            provider = "CUDA" if torch.device(device).type == "cuda" and _has_cuda() else "CPU"
-            face = InsightFaceEncoder(
-                folder / _FACE, entry["name"], det_size=size, det_thresh=thresh, provider=provider
-            )
-            _check(folder / _FACE, face.digest, entry["sha256"])
         if image is None and known.get("image", {}).get("stored"):
             image = CLIPImageEncoder(folder / _IMAGE, device=device)
             _check(folder / _IMAGE, image.digest, known["image"]["sha256"])
-        if face is None and image is not None and entry.get("name") == WHOLE_PICTURES:
+        entry = known.get("face", {})
+        if face is None and entry.get("as_image") and image is not None:
             face = WholePictureEncoder(image)
+        elif face is None and entry.get("stored"):
+            face = _load_face(folder / _FACE, entry, device)
+            _check(folder / _FACE, face.digest, entry["sha256"])
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise BadFile(f"{path}: describes no encoders ({error!r}); restore it") from error
     return face, image
+
+
+def _load_face(folder: Path, entry: dict[str, Any], device: str | torch.device) -> SubjectEncoder:
+    if entry["name"] == WHOLE_PICTURES:
+        return WholePictureEncoder(CLIPImageEncoder(folder, device=device))
+    size, thresh = tuple(entry["det_size"]), float(entry["det_thresh"])
+    provider = "CUDA" if torch.device(device).type == "cuda" and _has_cuda() else "CPU"
+    return InsightFaceEncoder(folder, entry["name"], det_size=size, det_thresh=thresh, provider=provider)
 
 
 def _has_cuda() -> bool:

@@ -35,8 +35,7 @@ def protocol(params: Params) -> str:
     """
     shown = {"sheet_people", "store_pictures"}
     chosen = params.evaluate.model_dump(mode="json", exclude={"independent", "agreement_options", *shown})
-    faces = params.models.faces
-    facts = {"evaluate": chosen, "base": params.models.base.name, "faces": None if faces is None else faces.pack}
+    facts = {"evaluate": chosen, "base": params.models.base.name, "faces": params.models.faces.pack}
     return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:16]
 
 

@@ -127,7 +127,7 @@ def _chain(root: Path) -> list[Finding]:
         text = f"{need.path}" if there else f"{need.path}: not there; {need.advice()}"
         found.append(Finding("weights", "ok" if there else "missing", text))
     faces, places = params.models.faces, {"base model": params.models.base.folder}
-    if faces is not None:
+    if faces.pack is not None:
         places["face pack"] = faces.folder
         if is_insightface(faces.pack):
             found.append(Finding("licences", "note", f"face pack {faces.pack}: {INSIGHTFACE}"))

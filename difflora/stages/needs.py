@@ -19,8 +19,11 @@ def needs_of(params: Params) -> list[Need]:
     found = [Need("models.base.folder", "pipeline", base.folder, *_hub(base.hub), weights=file is None)]
     if file is not None:
         found.append(Need("models.base.file", "single file", file, config=base.folder))
-    if models.faces is not None:
-        found.append(Need("models.faces.folder", "face pack", models.faces.folder / "models" / models.faces.pack))
+    faces = models.faces
+    if faces.pack is not None:
+        found.append(Need("models.faces.folder", "face pack", faces.folder / "models" / faces.pack))
+    elif faces.folder != models.images:
+        found.append(Need("models.faces.folder", "CLIP", faces.folder))
     found.append(Need("models.images", "CLIP", models.images, *_hub(models.images_hub)))
     weights = params.identities.options.get(_PHOTOMAKER)
     if isinstance(weights, str):

@@ -43,10 +43,12 @@ class BaseParams(_Section):
 
 
 class FacesParams(_Section):
-    """InsightFace's pack."""
+    """InsightFace's pack, or a CLIP where subjects are whole pictures."""
 
-    folder: Path = Field(description="that holds models/PACK")
-    pack: str = Field("buffalo_l", min_length=1)
+    folder: Path = Field(description="that holds models/PACK; without a pack the folder of a CLIP")
+    pack: str | None = Field(
+        "buffalo_l", min_length=1, description="null where subjects are whole pictures, as styles are, and have no face"
+    )
     det_size: int = Field(640, ge=32, multiple_of=32, description="side at which faces are sought")
     det_thresh: float = Field(0.5, gt=0, lt=1, description="least score of a face")
 
@@ -55,7 +57,7 @@ class ModelsParams(_Section):
     """What users bring."""
 
     base: BaseParams
-    faces: FacesParams | None = Field(description="null where subjects are whole pictures, as styles are")
+    faces: FacesParams
     images: Path = Field(description="folder of a CLIP")
     images_hub: HubParams | None = Field(None, description="where that folder can be fetched")
     device: str = Field("cpu", description="cpu, cuda, cuda:1...")
@@ -122,10 +124,6 @@ class Params(_Section):
 
     @model_validator(mode="after")
     def _fits(self) -> Params:
-        if self.models.faces is None and self.dit.model.use_face:
-            raise ValueError(
-                "models.faces is null, so there are no faces to condition on: set dit.model.use_face to false"
-            )
         least = self.evaluate.references + (self.evaluate.compared or 1)
         if self.identities.pictures.references < least:
             raise ValueError(

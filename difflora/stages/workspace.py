@@ -118,10 +118,10 @@ class Workspace:
         )
 
     def open_faces(self) -> SubjectEncoder:
-        """The face pack, or whole pictures where there is none."""
+        """The face pack, or a CLIP that sees whole pictures where there is none."""
         faces, device = self.params.models.faces, self.params.models.device
-        if faces is None:
-            return WholePictureEncoder(self.open_images())
+        if faces.pack is None:
+            return WholePictureEncoder(CLIPImageEncoder(faces.folder, device=device))
         return InsightFaceEncoder(
             faces.folder,
             faces.pack,

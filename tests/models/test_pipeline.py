@@ -17,6 +17,7 @@ from transformers import CLIPVisionConfig, CLIPVisionModelWithProjection
 
 from difflora.encoders.faces import InsightFaceEncoder
 from difflora.encoders.images import CLIPImageEncoder
+from difflora.encoders.whole import WholePictureEncoder
 from difflora.errors import BadFile, BadImage, BadParameter
 from difflora.lora import LoraWeights
 from difflora.models import DiffLoRAPipeline, NoiseSettings, make_scheduler
@@ -299,3 +300,51 @@ def test_the_largest_of_several_faces_or_an_error(pipe: DiffLoRAPipeline, people
         pipe(both, several_faces="error")
     with pytest.raises(BadParameter, match="several_faces is 'all'"):
         pipe(both, several_faces="all")  # type: ignore[arg-type]
+
+
+def test_whole_pictures_stand_for_faces(
+    make_lae: Callable[..., Any],
+    make_dit: Callable[..., Any],
+    rows: torch.Tensor,
+    image_encoder: CLIPImageEncoder,
+    tmp_path: Path,
+) -> None:
+    lae = make_lae()
+    lae.fit_normalisation([rows])
+    lae.fit_latents([rows])
+    whole = WholePictureEncoder(image_encoder)
+    transformer = make_dit(face=12, image=12, linear_skip=True)
+    transformer.register_to_config(face_encoder=whole.digest, image_encoder=image_encoder.digest)
+    pipe = DiffLoRAPipeline(lae, transformer, make_scheduler(NoiseSettings(), "sample"), whole, image_encoder)
+    pipe.set_progress_bar_config(disable=True)
+    faceless = Image.fromarray(np.random.default_rng(0).integers(0, 256, (40, 60, 3), dtype=np.uint8))
+    made = pipe(faceless, 2, generator=_seed()).lora.flat
+    pipe.save_pretrained(tmp_path / "all")
+    assert not (tmp_path / "all" / "face_encoder").exists(), "its files are the image encoder's"
+    again = DiffLoRAPipeline.from_pretrained(tmp_path / "all")
+    again.set_progress_bar_config(disable=True)
+    assert torch.equal(again(faceless, 2, generator=_seed()).lora.flat, made)
+    pipe.save_pretrained(tmp_path / "bare", encoders=False)
+    given = DiffLoRAPipeline.from_pretrained(tmp_path / "bare", image_encoder=image_encoder)
+    given.set_progress_bar_config(disable=True)
+    assert torch.equal(given(faceless, 2, generator=_seed()).lora.flat, made)
+
+
+def test_an_encoder_of_whole_pictures_of_its_own_is_stored_too(
+    pipe: DiffLoRAPipeline, image_encoder: CLIPImageEncoder, make_dit: Callable[..., Any], tmp_path: Path
+) -> None:
+    torch.manual_seed(1)
+    CLIPVisionModelWithProjection(CLIPVisionConfig(**VISION)).save_pretrained(tmp_path / "other")
+    whole = WholePictureEncoder(CLIPImageEncoder(tmp_path / "other"))
+    transformer = make_dit(face=12, image=12)
+    transformer.register_to_config(face_encoder=whole.digest, image_encoder=image_encoder.digest)
+    DiffLoRAPipeline(pipe.lae, transformer, pipe.scheduler, whole, image_encoder).save_pretrained(tmp_path / "made")
+    again = DiffLoRAPipeline.from_pretrained(tmp_path / "made")
+    assert again.face_encoder is not None
+    assert again.image_encoder is not None
+    assert (again.face_encoder.digest, again.image_encoder.digest) == (whole.digest, image_encoder.digest)
+    weights = tmp_path / "made" / "face_encoder" / "model.safetensors"
+    data = weights.read_bytes()
+    weights.write_bytes(data[:-1] + bytes([data[-1] ^ 1]))
+    with pytest.raises(BadFile, match="is not the encoder that was stored"):
+        DiffLoRAPipeline.from_pretrained(tmp_path / "made")

@@ -34,7 +34,10 @@ def test_the_plan_of_the_workspace(monkeypatch: pytest.MonkeyPatch, capsys: pyte
 def test_mistakes(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     monkeypatch.chdir(tmp_path)
     for arguments, said in (
-        (["--preset", "sdxxl"], "no preset is named 'sdxxl'; there are: embedded, paper, sd15-style, sdxl"),
+        (
+            ["--preset", "sdxxl"],
+            "no preset is named 'sdxxl'; there are: embedded, embedded-style, paper, sd15-style, sdxl",
+        ),
         (["--preset", "sdxl", "--params", "params.yaml"], "--preset and --params: give one of them"),
         ([], "params.yaml: no such file"),
     ):

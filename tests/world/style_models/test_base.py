@@ -73,5 +73,5 @@ def test_vae_and_words_are_stored_once(assets: Path) -> None:
 
 
 def test_a_missing_one_is_named(tmp_path: Path) -> None:
-    with pytest.raises(BadFile, match="no base model here; .*train style_base"):
+    with pytest.raises(BadFile, match=r"no base model here; .*train style_base"):
         load_style_base(tmp_path)
