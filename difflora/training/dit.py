@@ -167,6 +167,7 @@ def train_dit(
             },
             accelerator=accelerator,
             framing=_framing(corpus),
+            teachers=rows,
             on_log=on_effect_log,
             progress=progress,
         )
