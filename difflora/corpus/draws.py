@@ -221,7 +221,8 @@ def _errors(base: FrozenBase, unet: nn.Module, drawn: Drawn, target: Tensor | No
     """Squared errors, (P * n, C, h, w)."""
     if target is not None:
         return F.mse_loss(predictions(base, unet, drawn), target, reduction="none")
-    return squared_errors(base, unet, *_flat(drawn))
+    latents, timesteps, noise, *conditions = _flat(drawn)
+    return squared_errors(base, unet, latents, timesteps, noise, *conditions)
 
 
 def predictions(base: FrozenBase, unet: nn.Module, drawn: Drawn) -> Tensor:
@@ -232,7 +233,8 @@ def predictions(base: FrozenBase, unet: nn.Module, drawn: Drawn) -> Tensor:
         unet: the base's UNet, under LoRAs or not.
         drawn: n pictures of each of P people.
     """
-    return _predict(base, unet, *_flat(drawn))
+    latents, timesteps, noise, *conditions = _flat(drawn)
+    return _predict(base, unet, latents, timesteps, noise, *conditions)
 
 
 def _flat(drawn: Drawn) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor | None, Tensor | None]:
