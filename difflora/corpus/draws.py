@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import torch
@@ -157,7 +157,6 @@ def denoising_losses(
     generator: torch.Generator,
     *,
     apart: Apart | None = None,
-    taught: Callable[[Drawn], Tensor] | None = None,
 ) -> Tensor:
     """Each person's loss on one batch of draws.
 
@@ -172,7 +171,6 @@ def denoising_losses(
         generator: draws pictures, timesteps and noise, on the CPU, whatever the device.
         apart: who these people are where each has draws of their own, as what learns from all of them together wants;
             None where the draws are the same for all, as each one's training alone wants.
-        taught: gives what the UNet is to predict, (P * n, C, h, w), as ``predictions`` of another; None for the truth.
 
     Returns:
         (P,) float32.
@@ -181,8 +179,7 @@ def denoising_losses(
     drawn = _draw(base, data, settings, generator, apart)
     if data.prior is not None:
         drawn += _draw(base, data.prior, settings, generator, apart)
-    target = None if taught is None else taught(drawn)  # (P * n, C, h, w)
-    errors = _errors(base, unet, drawn, target).unflatten(0, (people, -1)) * drawn.weight  # (P, n, C, h, w)
+    errors = _errors(base, unet, drawn).unflatten(0, (people, -1)) * drawn.weight  # (P, n, C, h, w)
     own = errors[:, :size]
     if settings.snr_gamma is not None:
         weights = min_snr_weights(base.scheduler, drawn.timesteps[:, :size].flatten(), settings.snr_gamma)  # (P * b,)
@@ -217,32 +214,13 @@ def _draw(
     )
 
 
-def _errors(base: FrozenBase, unet: nn.Module, drawn: Drawn, target: Tensor | None) -> Tensor:
+def _errors(base: FrozenBase, unet: nn.Module, drawn: Drawn) -> Tensor:
     """Squared errors, (P * n, C, h, w)."""
-    if target is not None:
-        return F.mse_loss(predictions(base, unet, drawn), target, reduction="none")
-    latents, timesteps, noise, *conditions = _flat(drawn)
-    return squared_errors(base, unet, latents, timesteps, noise, *conditions)
-
-
-def predictions(base: FrozenBase, unet: nn.Module, drawn: Drawn) -> Tensor:
-    """What a UNet predicts for draws, (P * n, C, h, w) float32.
-
-    Args:
-        base: gives the noise levels.
-        unet: the base's UNet, under LoRAs or not.
-        drawn: n pictures of each of P people.
-    """
-    latents, timesteps, noise, *conditions = _flat(drawn)
-    return _predict(base, unet, latents, timesteps, noise, *conditions)
-
-
-def _flat(drawn: Drawn) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor | None, Tensor | None]:
-    """Latents, timesteps, noise and conditions of P * n pictures."""
     pooled = None if drawn.pooled_embeds is None else drawn.pooled_embeds.flatten(0, 1)
     told = None if drawn.time_ids is None else drawn.time_ids.flatten(0, 1)
     timesteps, noise = drawn.timesteps.flatten(0, 1), drawn.noise.flatten(0, 1)  # (P * n,), (P * n, C, h, w)
-    return drawn.latents.flatten(0, 1), timesteps, noise, drawn.prompt_embeds.flatten(0, 1), pooled, told
+    latents, prompt = drawn.latents.flatten(0, 1), drawn.prompt_embeds.flatten(0, 1)
+    return squared_errors(base, unet, latents, timesteps, noise, prompt, pooled, told)
 
 
 def squared_errors(
@@ -271,27 +249,13 @@ def squared_errors(
         (N, C, h, w) float32.
     """
     scheduler = base.scheduler
+    noisy = scheduler.add_noise(latents, noise, timesteps)  # (N, C, h, w)
     kind = scheduler.config.prediction_type
     if kind == "v_prediction":
         target = scheduler.get_velocity(latents, noise, timesteps)  # (N, C, h, w)
     else:
         target = noise if kind == "epsilon" else latents
-    output = _predict(base, unet, latents, timesteps, noise, prompt, pooled, time_ids)
-    return F.mse_loss(output, target, reduction="none")
-
-
-def _predict(
-    base: FrozenBase,
-    unet: nn.Module,
-    latents: Tensor,
-    timesteps: Tensor,
-    noise: Tensor,
-    prompt: Tensor,
-    pooled: Tensor | None,
-    time_ids: Tensor | None,
-) -> Tensor:
-    noisy = base.scheduler.add_noise(latents, noise, timesteps)  # (N, C, h, w)
     conditions = None if pooled is None else {"text_embeds": pooled, "time_ids": time_ids}
     noisy = noisy.to(prompt.dtype).contiguous(memory_format=torch.channels_last)
-    output: Tensor = unet(noisy, timesteps, encoder_hidden_states=prompt, added_cond_kwargs=conditions).sample
-    return output.float()
+    output = unet(noisy, timesteps, encoder_hidden_states=prompt, added_cond_kwargs=conditions).sample
+    return F.mse_loss(output.float(), target, reduction="none")

@@ -167,7 +167,6 @@ def train_dit(
             },
             accelerator=accelerator,
             framing=_framing(corpus),
-            teachers=rows,
             on_log=on_effect_log,
             progress=progress,
         )

@@ -17,11 +17,6 @@ class EffectSettings(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     enabled: bool = False
-    from_teachers: bool = Field(
-        False,
-        description="learn what the base predicts under people's own LoRAs, not their pictures' noise: most of that is "
-        "what no LoRA foretells, so its gradients say little; only people with a LoRA take part",
-    )
     images_per_step: int = Field(4, ge=1, description="pictures a step of each person of the batch")
     images: int | None = Field(16, ge=1, description="most pictures of a person, the first ones; None for all")
     face_weight: float = Field(0.0, ge=0, description="how much more an error inside the face's box counts")

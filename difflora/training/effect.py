@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from difflora.corpus.base import FrozenBase, gradient_checkpointing
-from difflora.corpus.draws import Apart, Drawn, denoising_losses, gather, predictions
+from difflora.corpus.draws import Apart, denoising_losses, gather
 from difflora.corpus.many import ManyLoras
 from difflora.corpus.people import PeopleFolder
 from difflora.corpus.settings import DreamBoothSettings
@@ -32,7 +32,6 @@ from difflora.training.dit_settings import DitSettings
 from difflora.training.features import ConditionFeatures
 from difflora.training.loop import OnLog, TrainReport, train
 from difflora.training.pictures import EncodedPeople
-from difflora.training.rows import LoraRows
 
 
 class EffectTask(nn.Module):
@@ -47,7 +46,6 @@ class EffectTask(nn.Module):
         loras: the base under LoRAs, entered by the caller.
         pictures: of the same people.
         settings: section ``dit``.
-        teachers: the K teachers' LoRAs, where ``effect.from_teachers`` is on.
     """
 
     def __init__(
@@ -60,11 +58,9 @@ class EffectTask(nn.Module):
         loras: ManyLoras,
         pictures: EncodedPeople,
         settings: DitSettings,
-        teachers: LoraRows | None = None,
     ) -> None:
         super().__init__()
         self.transformer, self.lae = transformer, lae
-        self._teachers = teachers
         self._taught = len(latents)
         self._latents = F.pad(latents, (0, 0, 0, len(features.names) - len(latents)))  # (N, Z)
         self._features, self._settings = features, settings
@@ -100,28 +96,11 @@ class EffectTask(nn.Module):
 
     def _denoising(self, batch: Batch, flat: Tensor) -> Tensor:
         """The mean loss of (b, D) LoRAs on their people's pictures."""
-        places, teachers = batch.my_places.tolist(), self._teachers
+        people = [self._pictures[place] for place in batch.my_places.tolist()]
         self._loras.set(flat)
-        data = gather(self._base, [self._pictures[place] for place in places], self._drawing)
-
-        def taught(drawn: Drawn) -> Tensor:
-            assert teachers is not None
-            with torch.no_grad():
-                self._loras.set(teachers.take(places).to(flat.device))
-                target = predictions(self._base, self._unet[0], drawn)  # (b * n, C, h, w)
-            self._loras.set(flat)
-            return target
-
-        losses = denoising_losses(
-            self._base,
-            self._unet[0],
-            data,
-            self._drawing,
-            batch.cpu_generator,
-            apart=Apart(len(batch.places), batch.mine),
-            taught=None if teachers is None else taught,
-        )
-        return losses.mean()
+        data = gather(self._base, people, self._drawing)
+        apart = Apart(len(batch.places), batch.mine)
+        return denoising_losses(self._base, self._unet[0], data, self._drawing, batch.cpu_generator, apart=apart).mean()
 
     @torch.no_grad()
     def _noisy(self, batch: Batch, shown: Shown) -> tuple[Tensor, Tensor]:
@@ -158,7 +137,6 @@ def train_effect(
     fingerprint: Mapping[str, Any],
     accelerator: Accelerator,
     framing: DreamBoothSettings | None = None,
-    teachers: LoraRows | None = None,
     on_log: OnLog | None = None,
     progress: bool = True,
 ) -> TrainReport:
@@ -176,7 +154,6 @@ def train_effect(
         fingerprint: see ``train``.
         accelerator: see ``train``.
         framing: how pictures are resized and cropped; None for as they are.
-        teachers: the LoRAs of those K people, which ``effect.from_teachers`` learns from.
         on_log: see ``train``.
         progress: see ``train``.
 
@@ -189,8 +166,6 @@ def train_effect(
         raise BadParameter(f"dit.effect: {difference}; give the base model that the corpus was made with")
     if base.device.type != accelerator.device.type:
         raise BadParameter(f"dit.effect: the base model is on {base.device}, the training on {accelerator.device}")
-    if chosen.from_teachers and teachers is None:
-        raise BadParameter("dit.effect.from_teachers is on: give the teachers' LoRAs, or switch it off")
     lae.requires_grad_(False)
     for parameter in lae.decoder_parameters():
         parameter.requires_grad_(chosen.train_decoder)
@@ -202,18 +177,8 @@ def train_effect(
     ):
         report = train(
             "effect",
-            EffectTask(
-                transformer,
-                lae,
-                latents,
-                features,
-                base,
-                loras,
-                pictures,
-                settings,
-                teachers if chosen.from_teachers else None,
-            ),
-            features.names[: len(latents)] if chosen.from_teachers else features.names,
+            EffectTask(transformer, lae, latents, features, base, loras, pictures, settings),
+            features.names,
             chosen.loop,
             checkpoint=checkpoint,
             fingerprint={**fingerprint, "effect": chosen.model_dump(mode="json", exclude={"loop"})},

@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from difflora.evaluation.limits import limits_of
-from difflora.evaluation.tables import METRICS, WHOLE_PICTURES, Table, cell, study_tables, tables_of
+from difflora.evaluation.tables import METRICS, Table, cell, study_tables, tables_of
 
 
 def figure(mean: float) -> dict[str, float]:
@@ -143,15 +143,3 @@ def test_nothing_is_said_to_miss_where_all_is_there() -> None:
     assert "Not measured" not in text
     assert "without a face" not in text
     assert "counts more" in text
-
-
-def test_whole_pictures_are_not_called_faces() -> None:
-    told = figures() | {"setting": {"base": "tiny", "subjects": WHOLE_PICTURES}}
-    tables = tables_of(told)
-    text = " ".join([*tables[0].columns, *tables[0].notes, *(cell for table in tables for row in table.rows for cell in row)])
-    assert "Picture Sim ↑" in tables[0].columns
-    assert not [word for word in ("Face", "face pack", "face recogniser") if word in text]
-    said = " ".join(limits_of(told))
-    assert "Picture Sim is circular" in said
-    assert "Face Sim" not in said
-    assert "Face Sim ↑" in tables_of(figures())[0].columns
