@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from difflora.training.ridge import fit_ridge
+from difflora.training.ridge import DEFAULT_STRENGTH, fit_ridge
 
 
 def _draw(people: int, noise: float) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]:
@@ -48,3 +48,13 @@ def test_noise_asks_for_a_stronger_penalty() -> None:
 def test_very_few_people(people: int) -> None:
     x, y, owners, _ = _draw(people, 0.0)
     assert fit_ridge(x, y, owners).weight.isfinite().all()
+
+
+def test_the_default_keeps_a_map_its_size_where_most_is_foretold_by_nothing() -> None:
+    x, y, owners, truth = _draw(40, 0.0)
+    lost = 3 * torch.randn(40, 300, generator=torch.Generator().manual_seed(2))
+    both = torch.cat([y, lost], dim=1)
+    chosen, kept = fit_ridge(x, both, owners), fit_ridge(x, both, owners, DEFAULT_STRENGTH)
+    assert chosen.strength >= 10, "the least error wants small numbers of all"
+    assert chosen.weight[:2].norm() < 0.3 * truth.norm()
+    torch.testing.assert_close(kept.weight[:2], truth, atol=0.3, rtol=0)
