@@ -18,6 +18,13 @@ from difflora.errors import BadImage
 NAME = "whole pictures"
 
 
+def resized(pixels: Pixels, side: int) -> Pixels:
+    """A square picture (S, S, 3) at another size, as CLIP's processor does it."""
+    if pixels.shape[0] == side:
+        return pixels
+    return np.asarray(Image.fromarray(pixels).resize((side, side), Image.Resampling.BICUBIC))
+
+
 class WholePictureEncoder(SubjectEncoder):
     """CLIP's embedding of a picture's middle square, in the place of a face's.
 
@@ -52,11 +59,7 @@ class WholePictureEncoder(SubjectEncoder):
         height, width = pixels.shape[:2]
         side = min(height, width)
         top, left = (height - side) // 2, (width - side) // 2
-        middle = np.ascontiguousarray(pixels[top : top + side, left : left + side])
-        if side == self.crop_size:
-            return middle
-        size = (self.crop_size, self.crop_size)
-        return np.asarray(Image.fromarray(middle).resize(size, Image.Resampling.BICUBIC))
+        return resized(np.ascontiguousarray(pixels[top : top + side, left : left + side]), self.crop_size)
 
     def embed_crops(self, crops: Sequence[Pixels] | Pixels) -> Array:
         """CLIP's embeddings of pictures of its size.

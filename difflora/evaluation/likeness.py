@@ -10,6 +10,7 @@ from torch import Tensor
 
 from difflora.encoders.recogniser import Array, FaceRecogniser
 from difflora.encoders.subject import SubjectEncoder
+from difflora.encoders.whole import resized
 from difflora.errors import BadParameter
 from difflora.identities.filter import largest_faces
 
@@ -45,7 +46,7 @@ class Likeness:
     def __init__(self, pack: SubjectEncoder, independent: str | Path | None) -> None:
         self._pack = pack
         self._other = FaceRecogniser.open(independent) if independent is not None else None
-        if self._other is not None and self._other.crop_size != pack.crop_size:
+        if pack.OF_FACES and self._other is not None and self._other.crop_size != pack.crop_size:
             raise BadParameter(f"{independent}: takes {self._other.crop_size} pixels, not {pack.crop_size}")
         if self._other is not None and self._other.file.read_bytes() in [path.read_bytes() for path in pack.files]:
             raise BadParameter(f"{independent}: is the face pack's own recogniser; give one that nothing else uses")
@@ -66,6 +67,8 @@ class Likeness:
         crops, _, _, found = largest_faces(self._pack, images)
         embeddings = {RECOGNISERS[0]: _spread(self._pack.embed_crops(crops), found)}
         if self._other is not None:
+            # Faces are aligned at one size for both; whole pictures may have any.
+            crops = [resized(crop, self._other.crop_size) for crop in crops]
             embeddings[RECOGNISERS[1]] = _spread(self._other.embed(crops), found)
         return Faces(embeddings, found)
 

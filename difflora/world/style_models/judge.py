@@ -20,9 +20,11 @@ from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor, nn
 
 from difflora.encoders.recogniser import FaceRecogniser
+from difflora.encoders.whole import resized
 from difflora.files import load_safetensors, save_safetensors
 from difflora.world.augment import soften
 from difflora.world.bars import Bar
+from difflora.world.faces.align import CROP
 from difflora.world.faces.export import export_onnx
 from difflora.world.faces.layers import ConvNorm, channels_last, folded
 from difflora.world.faces.metrics import verification
@@ -72,7 +74,9 @@ class StyleJudge(nn.Module):
         self.head = nn.Linear(2 * (first + second + third), settings.dimension)
 
     def forward(self, images: Tensor) -> Tensor:
-        """(N, 3, 64, 64) RGB in [-1, 1] to (N, D), of any length."""
+        """(N, 3, 64, 64) RGB in [-1, 1], or of another size, to (N, D), of any length."""
+        if images.shape[-1] != SIZE:
+            images = F.interpolate(images, (SIZE, SIZE), mode="bilinear", align_corners=False)
         fine = self.fine(images)
         middle = self.middle(fine)
         levels = (fine, middle, self.coarse(middle))
@@ -174,7 +178,7 @@ def train_style_judge(
         weight_decay=0.02,
         grad_clip=1.0,
     )
-    example = torch.rand(2, 3, SIZE, SIZE, generator=torch.Generator().manual_seed(0)) * 2 - 1
+    example = torch.rand(2, 3, CROP, CROP, generator=torch.Generator().manual_seed(0)) * 2 - 1
     worst = export_onnx(
         folded(model), example, assets / FILE, inputs="data", outputs=["embedding"], dynamic={0: "batch"}
     )
@@ -210,8 +214,8 @@ class StyleNames:
         """(N, 3, 64, 64), uint8 or float in [0, 1], to (N, D) unit vectors."""
         if images.dtype != torch.uint8:
             images = images.clamp(0, 1).mul(255).round().byte()
-        pixels: list[np.ndarray[Any, np.dtype[np.uint8]]] = [image.permute(1, 2, 0).numpy() for image in images]
-        return torch.from_numpy(self._judge.embed(pixels))
+        pixels = [np.ascontiguousarray(image.permute(1, 2, 0).numpy()) for image in images]
+        return torch.from_numpy(self._judge.embed([resized(one, self._judge.crop_size) for one in pixels]))
 
     def name(self, images: Tensor) -> Tensor:
         """(N,) int64 places of kinds."""

@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from difflora.encoders.recogniser import FaceRecogniser
+from difflora.encoders.whole import resized
 from difflora.errors import BadFile
 from difflora.world.style_models.judge import (
     FILE,
@@ -31,8 +32,8 @@ def test_a_tiny_training_leaves_a_recogniser_of_pictures(tmp_path: Path) -> None
     assert report["steps"] == 2
     assert report["onnx_error"] < 1e-4
     judge = FaceRecogniser.open(tmp_path / "assets" / FILE)
-    assert (judge.crop_size, judge.dimension) == (64, 16)
-    seen = judge.embed([image.permute(1, 2, 0).numpy() for image in pool[0]])
+    assert (judge.crop_size, judge.dimension) == (112, 16), "InsightFace takes no smaller pictures for a recogniser's"
+    seen = judge.embed([resized(image.permute(1, 2, 0).numpy(), 112) for image in pool[0]])
     np.testing.assert_allclose(np.linalg.norm(seen, axis=1), 1, atol=1e-5)
 
 
