@@ -38,8 +38,8 @@ from difflora.world.traits import sample_people
 FILE = "style/judge.onnx"
 _POOL_SEED = 7
 _STYLES, _EACH = 1400, 6
-_KNOWN_EACH = 4
-"""Styles of a kind whose mean stands for the kind, where kinds are named."""
+_KNOWN, _KNOWN_EACH, _NEAREST = 16, 2, 5
+"""Styles of a kind and pictures of each that stand for the kind where kinds are named, and how many of them vote."""
 
 
 class StyleJudgeSettings(BaseModel):
@@ -191,11 +191,13 @@ def train_style_judge(
 
 
 class StyleNames:
-    """Names the kind of style of pictures: the kind whose renders' mean embedding is nearest.
+    """Names the kind of style of pictures: the one that most of the nearest renders are of.
+
+    Renders and not their means stand for a kind, since a kind in blue and one in red lie far apart.
 
     Args:
         assets: the folder of the world's models.
-        seed: of the renders that stand for the kinds.
+        seed: of the renders.
 
     Raises:
         BadFile: if the judge is missing or broken.
@@ -204,11 +206,9 @@ class StyleNames:
     def __init__(self, assets: Path, seed: int) -> None:
         self._judge = FaceRecogniser.open(assets / FILE)
         generator = torch.Generator().manual_seed(seed)
-        styles = sample_styles(len(KINDS) * _KNOWN_EACH, generator)
-        seen = self.embed(draw_styles(styles, _KNOWN_EACH, generator))
-        kinds = styles.index("kind").repeat_interleave(_KNOWN_EACH)
-        sums = torch.zeros(len(KINDS), seen.shape[1]).index_add_(0, kinds, seen)
-        self._centres = F.normalize(sums)
+        styles = sample_styles(len(KINDS) * _KNOWN, generator)
+        self._known = self.embed(draw_styles(styles, _KNOWN_EACH, generator))  # (M, D)
+        self._kinds = styles.index("kind").repeat_interleave(_KNOWN_EACH)  # (M,)
 
     def embed(self, images: Tensor) -> Tensor:
         """(N, 3, 64, 64), uint8 or float in [0, 1], to (N, D) unit vectors."""
@@ -219,7 +219,9 @@ class StyleNames:
 
     def name(self, images: Tensor) -> Tensor:
         """(N,) int64 places of kinds."""
-        return (self.embed(images) @ self._centres.T).argmax(1)
+        cosines, nearest = (self.embed(images) @ self._known.T).topk(_NEAREST, dim=1)  # (N, k)
+        votes = torch.zeros(len(images), len(KINDS)).scatter_add_(1, self._kinds[nearest], cosines)
+        return votes.argmax(1)
 
 
 def verify_style_judge(assets: Path, seed: int, count: int | None = None) -> list[Bar]:
