@@ -26,6 +26,8 @@ FILES = {
     "reward": "evaluation/reward/model.bin",
     "start": "start/start.safetensors",
     "photomaker": "photomaker/model.bin",
+    "style_judge": "style/judge.onnx",
+    "style_base": "style/base/model.bin",
 }
 
 

@@ -27,6 +27,8 @@ ORDER = [
     "reward",
     "start",
     "photomaker",
+    "style_judge",
+    "style_base",
 ]
 
 

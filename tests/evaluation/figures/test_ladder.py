@@ -35,7 +35,7 @@ def test_one_recogniser_and_no_fraction_are_enough(around: Around, opened: Calla
     figures = _figures(around, "base", "generated", recognisers=("face_sim",))
     figures["fraction"] = {"face_sim": None}
     drawing = draw_rungs(read_rungs(figures))
-    assert "undefined by the face recogniser" in drawing.caption
+    assert "undefined by the pipeline's own recogniser" in drawing.caption
     opened(drawing)
 
 
