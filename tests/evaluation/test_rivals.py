@@ -55,7 +55,9 @@ def town() -> tuple[Tensor, ConditionFeatures, Tensor, Tensor, Tensor]:
 
 def _rivals(flat: Tensor, features: ConditionFeatures, **settings: Any) -> Rivals:
     rows: Any = Rows(flat)
-    chosen = RegressionSettings.model_validate({"components": 8, "hidden": (64,), "mlp_epochs": 200, **settings})
+    chosen = RegressionSettings.model_validate(
+        {"components": 8, "hidden": (64,), "mlp_epochs": 200, "ridge": None, **settings}
+    )
     return Rivals.of(rows, features, chosen, 0)
 
 
