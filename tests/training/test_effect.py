@@ -55,7 +55,7 @@ def settings(loop: Callable[..., Any]) -> DitSettings:
         rollout_steps=3,
         loop=loop(steps=30, batch_size=6, lr=7e-3, log_every=10, save_every=10),
     )
-    return DitSettings(model=model, condition_dropout=0.0, loop=loop(steps=5), effect=effect)
+    return DitSettings(model=model, condition_dropout=0.0, ridge=None, loop=loop(steps=5), effect=effect)
 
 
 def _denoising(base: FrozenBase, people: PeopleFolder, names: tuple[str, ...], flat: torch.Tensor) -> float:
