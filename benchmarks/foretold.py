@@ -11,6 +11,7 @@ the hypernetworks that are given.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated
 
@@ -24,7 +25,7 @@ from difflora.corpus.draws import Apart, denoising_losses, gather
 from difflora.corpus.many import ManyLoras
 from difflora.corpus.settings import DreamBoothSettings
 from difflora.files import write_json
-from difflora.models import DiffLoRAPipeline, LoraAutoencoder
+from difflora.models import DiffLoRAPipeline, LoraAutoencoder, LoraTransformer
 from difflora.models.portable import load_model
 from difflora.stages.evaluate import open_pipeline
 from difflora.stages.params import load_params
@@ -106,8 +107,9 @@ def main(
     made = {"mean of the training people": mean.expand_as(held_out.own)}
     with torch.no_grad():
         made["reconstruction of their own"] = lae.decode(lae.encode(held_out.own))
-    for words in filter(None, penalties.split(",")):
-        made[f"linear skip, penalty {float(words):g}"] = _skip(workspace, rows, lae, latents, held_out, float(words))
+    chosen = [float(words) for words in filter(None, penalties.split(","))]
+    for penalty, flat in zip(chosen, _skips(workspace, rows, lae, latents, held_out, chosen), strict=True):
+        made[f"linear skip, penalty {penalty:g}"] = flat
     for folder in filter(None, models.split(",")):
         made[folder] = _generated(open_pipeline(workspace, workspace.open_faces(), Path(folder)), held_out)
     figures = {
@@ -123,24 +125,30 @@ def main(
         write_json(out, {"people": len(held_out.names), "train_people": len(rows), "share": figures})
 
 
-def _skip(
-    workspace: Workspace, rows: LoraRows, lae: LoraAutoencoder, latents: Tensor, held_out: HeldOut, penalty: float
-) -> Tensor:
-    """LoRAs (P, D) by ridge regression alone, from standardised features as the transformer's skip sees them."""
+def _skips(
+    workspace: Workspace,
+    rows: LoraRows,
+    lae: LoraAutoencoder,
+    latents: Tensor,
+    held_out: HeldOut,
+    penalties: Sequence[float],
+) -> list[Tensor]:
+    """LoRAs (P, D) by ridge regression alone, from what the transformer's skip sees; one for each penalty."""
     features = ConditionFeatures.load(workspace.features).of(rows.names)
-    model = workspace.params.dit.model
-    parts = []
-    for seen, shown, used in (
-        (features.face, held_out.face, model.use_face),
-        (features.image, held_out.image, model.use_image),
-    ):
-        if used:
-            middle, spread = seen.mean(0), seen.std(0).clamp(min=1e-6)
-            parts.append(((seen - middle) / spread, (shown - middle) / spread))
-    fitted = fit_ridge(torch.cat([one for one, _ in parts], 1), latents, features.owners, penalty)
+    transformer: LoraTransformer = LoraTransformer(
+        latent_size=lae.latent_size,
+        face_dim=features.face.shape[1],
+        image_dim=features.image.shape[1],
+        settings={**workspace.params.dit.model.model_dump(mode="json"), "linear_skip": True},
+    )
+    transformer.fit_features(features.face, features.image)
+    known, shown = (
+        transformer.skip_inputs(*transformer.standardised(face, image))
+        for face, image in ((features.face, features.image), (held_out.face, held_out.image))
+    )
+    fitted = [fit_ridge(known, latents, features.owners, penalty) for penalty in penalties]
     with torch.no_grad():
-        flat: Tensor = lae.decode(torch.cat([other for _, other in parts], 1) @ fitted.weight.T + fitted.bias)
-    return flat
+        return [lae.decode(shown @ one.weight.T + one.bias) for one in fitted]
 
 
 def _generated(pipeline: DiffLoRAPipeline, held_out: HeldOut) -> Tensor:

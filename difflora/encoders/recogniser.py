@@ -16,6 +16,17 @@ Array = np.ndarray[Any, np.dtype[np.float32]]
 Pixels = np.ndarray[Any, np.dtype[np.uint8]]
 
 
+def check_crops(crops: Sequence[Pixels] | Pixels, side: int) -> None:
+    """Looks whether N crops are uint8 (side, side, 3).
+
+    Raises:
+        BadImage: if one is not.
+    """
+    for i, crop in enumerate(crops):
+        if crop.shape != (side, side, 3) or crop.dtype != np.uint8:
+            raise BadImage(f"crop {i} is {crop.dtype} {crop.shape}; give uint8 ({side}, {side}, 3)")
+
+
 class FaceRecogniser:
     """Identities of aligned faces, in batches.
 
@@ -78,10 +89,7 @@ class FaceRecogniser:
         Raises:
             BadImage: if a crop has another size.
         """
-        side = self.crop_size
-        for i, crop in enumerate(crops):
-            if crop.shape != (side, side, 3) or crop.dtype != np.uint8:
-                raise BadImage(f"crop {i} is {crop.dtype} {crop.shape}; give uint8 ({side}, {side}, 3)")
+        check_crops(crops, self.crop_size)
         output = np.zeros((len(crops), self.dimension), np.float32)
         for start in range(0, len(crops), self.batch_size):
             part = [np.ascontiguousarray(crop[..., ::-1]) for crop in crops[start : start + self.batch_size]]

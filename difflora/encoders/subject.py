@@ -14,6 +14,9 @@ from difflora.encoders.pictures import Picture, to_rgb
 from difflora.encoders.recogniser import Array, Pixels
 from difflora.errors import BadImage
 
+WHOLE_PICTURES = "whole pictures"
+"""The name of what takes the place of a face pack where subjects have no faces."""
+
 
 @dataclass(frozen=True)
 class Face:

@@ -11,11 +11,8 @@ import numpy as np
 from PIL import Image
 
 from difflora.encoders.images import CLIPImageEncoder
-from difflora.encoders.recogniser import Array, Pixels
-from difflora.encoders.subject import Face, SubjectEncoder
-from difflora.errors import BadImage
-
-NAME = "whole pictures"
+from difflora.encoders.recogniser import Array, Pixels, check_crops
+from difflora.encoders.subject import WHOLE_PICTURES, Face, SubjectEncoder
 
 
 def resized(pixels: Pixels, side: int) -> Pixels:
@@ -38,13 +35,13 @@ class WholePictureEncoder(SubjectEncoder):
 
     def __init__(self, images: CLIPImageEncoder) -> None:
         self.images = images
-        self.name, self.files = NAME, images.files
+        self.name, self.files = WHOLE_PICTURES, images.files
         self.crop_size, self.dimension = int(images.model.vision_model.config.image_size), images.dimension
 
     @cached_property
     def digest(self) -> str:
         """Of the image encoder's files, and that they are used so."""
-        return hashlib.sha256(f"{NAME}: {self.images.digest}".encode()).hexdigest()
+        return hashlib.sha256(f"{WHOLE_PICTURES}: {self.images.digest}".encode()).hexdigest()
 
     @property
     def settings(self) -> tuple[Any, ...]:
@@ -73,8 +70,5 @@ class WholePictureEncoder(SubjectEncoder):
         Raises:
             BadImage: if a crop has another size.
         """
-        side = self.crop_size
-        for i, crop in enumerate(crops):
-            if crop.shape != (side, side, 3) or crop.dtype != np.uint8:
-                raise BadImage(f"crop {i} is {crop.dtype} {crop.shape}; give uint8 ({side}, {side}, 3)")
+        check_crops(crops, self.crop_size)
         return np.asarray(self.images(list(crops)).numpy(), np.float32)

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from difflora.evaluation.tables import METRICS, WHOLE_PICTURES, flatten, label, metrics_in
+from difflora.encoders.subject import WHOLE_PICTURES
+from difflora.evaluation.tables import METRICS, flatten, label, metrics_in
 
 PLANNED = (
     *("base", "other", "retrieval", "ridge", "mlp", "dreambooth", "textual_inversion", "instantid", "photomaker"),

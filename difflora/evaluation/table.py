@@ -7,8 +7,9 @@ from typing import Any
 
 from rich.table import Table
 
+from difflora.encoders.subject import WHOLE_PICTURES
 from difflora.evaluation.intervals import in_words
-from difflora.evaluation.tables import WHOLE_PICTURES, with_missing
+from difflora.evaluation.tables import with_missing
 
 _COLUMNS = {
     "face_sim": "face sim",

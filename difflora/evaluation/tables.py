@@ -6,6 +6,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+from difflora.encoders.subject import WHOLE_PICTURES
+
 METRICS = {
     "face_sim": ("Face Sim ↑", "cosine by the face pack, which also filters people and conditions the model"),
     "face_sim_independent": ("Independent ↑", "cosine by a face recogniser that nothing else uses"),
@@ -30,9 +32,6 @@ _KNOWN = (
     *("seconds", "setting"),
 )
 _SECONDS, _DEEPER = "seconds", ", "
-
-WHOLE_PICTURES = "whole pictures"
-"""``setting.subjects`` of an evaluation that looks at no faces, since subjects are styles or other things."""
 
 _INSTEAD = {
     "Face Sim": "Picture Sim",

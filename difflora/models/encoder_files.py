@@ -14,8 +14,7 @@ import torch
 
 from difflora.encoders.faces import InsightFaceEncoder
 from difflora.encoders.images import CLIPImageEncoder
-from difflora.encoders.subject import SubjectEncoder
-from difflora.encoders.whole import NAME as WHOLE_PICTURES
+from difflora.encoders.subject import WHOLE_PICTURES, SubjectEncoder
 from difflora.encoders.whole import WholePictureEncoder
 from difflora.errors import BadFile
 from difflora.files import write_json

@@ -10,6 +10,7 @@ from difflora.evaluation.intervals import in_words
 from difflora.evaluation.markdown import escape, table_lines
 from difflora.evaluation.tables import (
     Table,
+    about_subjects,
     grid_table,
     metric_notes,
     metrics_in,
@@ -93,7 +94,7 @@ def _measured(figures: Mapping[str, Any]) -> list[str]:
     seconds = seconds_table(figures)
     if seconds.rows:
         tables.append(replace(seconds, title="Seconds of one person, and of one picture for images"))
-    return [line for table in tables for line in _lines(table)]
+    return [line for table in tables for line in _lines(about_subjects(table, figures))]
 
 
 def _lines(table: Table) -> list[str]:

@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 
-from difflora.encoders.subject import SubjectEncoder
+from difflora.encoders.subject import WHOLE_PICTURES, SubjectEncoder
 from difflora.errors import DiffLoRAError
 from difflora.evaluation.agreement import load_agreement
 from difflora.evaluation.gallery import keep_pictures
@@ -19,7 +19,6 @@ from difflora.evaluation.ranking import rank
 from difflora.evaluation.report import by_person, summarise
 from difflora.evaluation.rivals import Rivals
 from difflora.evaluation.sheet import people_sheet
-from difflora.evaluation.tables import WHOLE_PICTURES
 from difflora.files import write_atomic, write_json
 from difflora.folders import read_json
 from difflora.machine import processor

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,7 +11,7 @@ from torch import Tensor
 from tqdm import tqdm
 from transformers import CLIPTokenizer
 
-from difflora.files import load_safetensors, save_safetensors
+from difflora.world.cached import cached
 from difflora.world.captions import caption
 from difflora.world.pool import Pool, generic_pool
 from difflora.world.tokenizer import token_ids
@@ -86,7 +84,7 @@ def cached_data(vae: AutoencoderKL, tokenizer: CLIPTokenizer, work: Path) -> Bas
     """The generic pool's latents and captions, made once for this VAE and then read from ``work``."""
     pool = generic_pool(folder=work)
     weights = torch.cat([p.detach().flatten() for p in vae.parameters()]).numpy().tobytes()
-    latents = _cached(work, "latents", weights, lambda: make_latents(vae, pool))
+    latents = cached(work, "latents", weights, lambda: {"latents": make_latents(vae, pool)})["latents"]
     prompts = cached_prompts(tokenizer, pool, work)
     return BaseData(latents, pool.boxes, pool.landmarks, prompts, token_ids(tokenizer, [""])[0])
 
@@ -94,11 +92,4 @@ def cached_data(vae: AutoencoderKL, tokenizer: CLIPTokenizer, work: Path) -> Bas
 def cached_prompts(tokenizer: CLIPTokenizer, pool: Pool, work: Path) -> Tensor:
     """The pool's captions as tokens, drawn once for these people and words and then read from ``work``."""
     sample = make_prompts(tokenizer, pool.first(16)).numpy().tobytes() + str(len(pool)).encode()
-    return _cached(work, "prompts", sample, lambda: make_prompts(tokenizer, pool))
-
-
-def _cached(work: Path, name: str, facts: bytes, make: Callable[[], Tensor]) -> Tensor:
-    path = work / f"{name}-{hashlib.sha256(facts).hexdigest()[:8]}.safetensors"
-    if not path.exists():
-        save_safetensors(path, {name: make()})
-    return load_safetensors(path)[name]
+    return cached(work, "prompts", sample, lambda: {"prompts": make_prompts(tokenizer, pool)})["prompts"]

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TypeVar
 
 import torch
-from diffusers import StableDiffusionXLPipeline
+from diffusers import DiffusionPipeline, StableDiffusionPipeline, StableDiffusionXLPipeline
 from torch import Tensor
 
 from difflora.errors import BadFile
@@ -13,6 +14,7 @@ from difflora.quiet import without_bars
 from difflora.world import GUIDANCE, STEPS
 
 _BATCH = 50
+_Pipeline = TypeVar("_Pipeline", bound=DiffusionPipeline)
 
 
 def load_base(assets: Path) -> StableDiffusionXLPipeline:
@@ -21,12 +23,25 @@ def load_base(assets: Path) -> StableDiffusionXLPipeline:
     Raises:
         BadFile: if it is missing or unreadable.
     """
-    folder = assets / "base"
+    return load_pipeline(StableDiffusionXLPipeline, assets / "base", "base")
+
+
+def load_pipeline(kind: type[_Pipeline], folder: Path, model: str) -> _Pipeline:
+    """A base model of the world as diffusers' own pipeline, quiet, in float32.
+
+    Args:
+        kind: of pipeline.
+        folder: where it lies.
+        model: what `difflora world train` calls it.
+
+    Raises:
+        BadFile: if it is missing or unreadable.
+    """
     if not (folder / "model_index.json").is_file():
-        raise BadFile(f"{folder}: no base model here; give --assets, or make it with `difflora world train base`")
+        raise BadFile(f"{folder}: no base model here; give --assets, or make it with `difflora world train {model}`")
     try:
         with without_bars():
-            pipeline = StableDiffusionXLPipeline.from_pretrained(
+            pipeline: _Pipeline = kind.from_pretrained(
                 folder, dtype=torch.float32, local_files_only=True, use_safetensors=True
             )
     except (OSError, ValueError, RuntimeError) as error:
@@ -38,7 +53,7 @@ def load_base(assets: Path) -> StableDiffusionXLPipeline:
 
 
 def generate(
-    pipeline: StableDiffusionXLPipeline,
+    pipeline: StableDiffusionPipeline | StableDiffusionXLPipeline,
     prompts: list[str],
     seed: int,
     *,

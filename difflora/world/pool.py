@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import logging
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,7 +11,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from difflora.errors import BadParameter
-from difflora.files import load_safetensors, save_safetensors
+from difflora.world.cached import cached
 from difflora.world.render import SIZE, render
 from difflora.world.scenes import Scenes, sample_scenes
 from difflora.world.traits import People, sample_people
@@ -91,23 +90,20 @@ def fresh_pool(people: int, images_each: int, seed: int) -> Pool:
 
 
 def _cached(people: int, images_each: int, seed: int, folder: Path) -> Pool:
-    path = folder / f"pool-{people}x{images_each}-seed{seed}-{_recipe()}.safetensors"
-    if not path.exists():
+    def make() -> dict[str, Tensor]:
         pool = fresh_pool(people, images_each, seed)
-        save_safetensors(
-            path,
-            {
-                "images": pool.images,
-                "boxes": pool.boxes,
-                "landmarks": pool.landmarks,
-                "people.continuous": pool.people.continuous,
-                "people.categorical": pool.people.categorical,
-                "scenes.continuous": pool.scenes.continuous,
-                "scenes.categorical": pool.scenes.categorical,
-                "identity": pool.identity,
-            },
-        )
-    read = load_safetensors(path)
+        return {
+            "images": pool.images,
+            "boxes": pool.boxes,
+            "landmarks": pool.landmarks,
+            "people.continuous": pool.people.continuous,
+            "people.categorical": pool.people.categorical,
+            "scenes.continuous": pool.scenes.continuous,
+            "scenes.categorical": pool.scenes.categorical,
+            "identity": pool.identity,
+        }
+
+    read = cached(folder, f"pool-{people}x{images_each}-seed{seed}", _recipe(), make)
     return Pool(
         read["images"],
         read["boxes"],
@@ -137,11 +133,11 @@ def rows_by_person(identity: Tensor, least: int = 1) -> Tensor:
     return identity.argsort(stable=True).reshape(len(counts), -1)
 
 
-def _recipe() -> str:
-    """A short hash of a few pictures, so that a changed renderer never meets old ones."""
+def _recipe() -> bytes:
+    """A few pictures, so that a changed renderer never meets old ones."""
     generator = torch.Generator().manual_seed(0)
     drawn = render(sample_people(8, generator), sample_scenes(8, generator))
-    return hashlib.sha256(drawn.images.mul(255).round().byte().numpy().tobytes()).hexdigest()[:8]
+    return drawn.images.mul(255).round().byte().numpy().tobytes()
 
 
 def generic_pool(count: int = GENERIC_COUNT, seed: int = GENERIC_SEED, folder: Path = Path("data/world")) -> Pool:

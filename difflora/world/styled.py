@@ -11,9 +11,9 @@ from torch import Tensor
 from difflora.world.captions import caption
 from difflora.world.render import render
 from difflora.world.rendered import Rendered, digest_of, number_of
-from difflora.world.scenes import sample_scenes
+from difflora.world.scenes import Scenes, sample_scenes
 from difflora.world.styles import KINDS, Styles, apply_styles, sample_styles
-from difflora.world.traits import sample_people
+from difflora.world.traits import People, sample_people
 
 CLASS_WORD = "person"
 
@@ -53,9 +53,19 @@ class RenderedStyles(Rendered[Styles]):
         return CLASS_WORD
 
     def _drawn(self, one: Styles, count: int, generator: torch.Generator) -> tuple[Tensor, list[str]]:
-        people, scenes = sample_people(count, generator), sample_scenes(count, generator)
-        images = apply_styles(render(people, scenes).images, one[[0] * count], generator)
-        return images.mul(255).round().byte(), caption(people, scenes, generator)
+        images, people, scenes = draw_styled(one[[0] * count], generator)
+        return images, caption(people, scenes, generator)
+
+
+def draw_styled(styles: Styles, generator: torch.Generator) -> tuple[Tensor, People, Scenes]:
+    """Draws somebody else in another scene for each of N styles.
+
+    Returns:
+        (N, 3, 64, 64) uint8, and the N people and scenes.
+    """
+    people, scenes = sample_people(len(styles), generator), sample_scenes(len(styles), generator)
+    images = apply_styles(render(people, scenes).images, styles, generator)
+    return images.mul(255).round().byte(), people, scenes
 
 
 def _renderer() -> str:

@@ -7,7 +7,6 @@ A UNet then learns what a word looks like, not what it means. The heads are not 
 
 from __future__ import annotations
 
-import hashlib
 import math
 from pathlib import Path
 from typing import Any
@@ -19,9 +18,9 @@ from torch import Tensor, nn
 from tqdm import tqdm
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProjection, CLIPTokenizer
 
-from difflora.files import load_safetensors, save_safetensors
 from difflora.folders import check_model_folder, whole_folder
 from difflora.world.bars import Bar
+from difflora.world.cached import cached
 from difflora.world.captions import caption
 from difflora.world.concepts import concepts, named
 from difflora.world.loop import train
@@ -107,13 +106,13 @@ def draw_captions(tokenizer: CLIPTokenizer, count: int, seed: int) -> tuple[Tens
 
 def _cached_captions(tokenizer: CLIPTokenizer, work: Path) -> tuple[Tensor, Tensor]:
     ids, labels = draw_captions(tokenizer, 16, _SEED)
-    facts = hashlib.sha256(tokenizer.backend_tokenizer.to_str().encode() + ids.numpy().tobytes())
-    facts.update(labels.numpy().tobytes() + str(_CAPTIONS).encode())
-    path = work / f"text-{facts.hexdigest()[:12]}.safetensors"
-    if not path.exists():
+    facts = tokenizer.backend_tokenizer.to_str().encode() + ids.numpy().tobytes() + labels.numpy().tobytes()
+
+    def make() -> dict[str, Tensor]:
         ids, labels = draw_captions(tokenizer, _CAPTIONS, _SEED)
-        save_safetensors(path, {"ids": ids, "labels": labels.byte()})
-    read = load_safetensors(path)
+        return {"ids": ids, "labels": labels.byte()}
+
+    read = cached(work, "text", facts + str(_CAPTIONS).encode(), make)
     return read["ids"], read["labels"].bool()
 
 

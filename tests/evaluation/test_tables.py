@@ -4,6 +4,7 @@ from typing import Any
 
 import pytest
 
+from difflora.encoders.subject import WHOLE_PICTURES
 from difflora.evaluation.limits import limits_of
 from difflora.evaluation.tables import METRICS, Table, cell, study_tables, tables_of
 
@@ -143,3 +144,16 @@ def test_nothing_is_said_to_miss_where_all_is_there() -> None:
     assert "Not measured" not in text
     assert "without a face" not in text
     assert "counts more" in text
+
+
+def test_whole_pictures_are_not_called_faces() -> None:
+    told = figures() | {"setting": {"base": "tiny", "subjects": WHOLE_PICTURES}}
+    tables = tables_of(told)
+    first = tables[0]
+    text = " ".join([*first.columns, *first.notes, *(cell for table in tables for row in table.rows for cell in row)])
+    assert "Picture Sim ↑" in first.columns
+    assert not [word for word in ("Face", "face pack", "face recogniser") if word in text]
+    said = " ".join(limits_of(told))
+    assert "Picture Sim is circular" in said
+    assert "Face Sim" not in said
+    assert "Face Sim ↑" in tables_of(figures())[0].columns

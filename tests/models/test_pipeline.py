@@ -303,19 +303,12 @@ def test_the_largest_of_several_faces_or_an_error(pipe: DiffLoRAPipeline, people
 
 
 def test_whole_pictures_stand_for_faces(
-    make_lae: Callable[..., Any],
-    make_dit: Callable[..., Any],
-    rows: torch.Tensor,
-    image_encoder: CLIPImageEncoder,
-    tmp_path: Path,
+    pipe: DiffLoRAPipeline, image_encoder: CLIPImageEncoder, make_dit: Callable[..., Any], tmp_path: Path
 ) -> None:
-    lae = make_lae()
-    lae.fit_normalisation([rows])
-    lae.fit_latents([rows])
     whole = WholePictureEncoder(image_encoder)
     transformer = make_dit(face=12, image=12, linear_skip=True)
     transformer.register_to_config(face_encoder=whole.digest, image_encoder=image_encoder.digest)
-    pipe = DiffLoRAPipeline(lae, transformer, make_scheduler(NoiseSettings(), "sample"), whole, image_encoder)
+    pipe = DiffLoRAPipeline(pipe.lae, transformer, pipe.scheduler, whole, image_encoder)
     pipe.set_progress_bar_config(disable=True)
     faceless = Image.fromarray(np.random.default_rng(0).integers(0, 256, (40, 60, 3), dtype=np.uint8))
     made = pipe(faceless, 2, generator=_seed()).lora.flat

@@ -47,7 +47,7 @@ def test_pools_are_drawn_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
 
 def test_a_changed_renderer_never_meets_old_pictures(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     people_pool(1, 1, seed=9, folder=tmp_path)
-    monkeypatch.setattr(module, "_recipe", lambda: "another0")
+    monkeypatch.setattr(module, "_recipe", lambda: b"another")
     people_pool(1, 1, seed=9, folder=tmp_path)
     assert len(list(tmp_path.iterdir())) == 2
 

@@ -8,13 +8,11 @@ from pathlib import Path
 import torch
 from diffusers import StableDiffusionPipeline
 
-from difflora.errors import BadFile
-from difflora.quiet import without_bars
 from difflora.world import GUIDANCE, STEPS
 from difflora.world.bars import Bar
 from difflora.world.captions import caption
 from difflora.world.faces.pack import embed_images
-from difflora.world.generate import generate
+from difflora.world.generate import generate, load_pipeline
 from difflora.world.scenes import sample_scenes
 from difflora.world.style_models.base import FOLDER
 from difflora.world.style_models.data import in_style
@@ -31,18 +29,7 @@ def load_style_base(assets: Path) -> StableDiffusionPipeline:
     Raises:
         BadFile: if it is missing or unreadable.
     """
-    folder = assets / FOLDER
-    if not (folder / "model_index.json").is_file():
-        raise BadFile(f"{folder}: no base model here; give --assets, or make it with `difflora world train style_base`")
-    try:
-        with without_bars():
-            pipeline = StableDiffusionPipeline.from_pretrained(
-                folder, dtype=torch.float32, local_files_only=True, use_safetensors=True
-            )
-    except (OSError, ValueError, RuntimeError) as error:
-        raise BadFile(f"{folder}: the base model cannot be read ({error}); check `difflora world manifest`") from error
-    pipeline.set_progress_bar_config(disable=True)
-    return pipeline
+    return load_pipeline(StableDiffusionPipeline, assets / FOLDER, "style_base")
 
 
 def verify_style_base(assets: Path, seed: int, count: int | None = None) -> list[Bar]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from pathlib import Path
 
 import torch
@@ -11,8 +10,8 @@ from torch import Tensor
 from tqdm import tqdm
 from transformers import CLIPTokenizer
 
-from difflora.files import load_safetensors, save_safetensors
 from difflora.world.base_data import CAPTIONS_EACH, BaseData
+from difflora.world.cached import cached
 from difflora.world.captions import caption
 from difflora.world.render import render
 from difflora.world.scenes import sample_scenes
@@ -79,10 +78,10 @@ def cached_style_data(vae: AutoencoderKL, tokenizer: CLIPTokenizer, work: Path) 
     """The same, made once for this VAE, these words and what renderer and kinds draw, then read from ``work``."""
     sample = make_style_data(vae, tokenizer, _BATCH, 1)
     facts = sample.latents.numpy().tobytes() + sample.ids.numpy().tobytes() + str(_COUNT).encode()
-    path = work / f"styles-{hashlib.sha256(facts).hexdigest()[:8]}.safetensors"
-    if not path.exists():
+
+    def make() -> dict[str, Tensor]:
         made = make_style_data(vae, tokenizer)
-        tensors = {"latents": made.latents, "boxes": made.boxes, "landmarks": made.landmarks, "ids": made.ids}
-        save_safetensors(path, tensors)
-    read = load_safetensors(path)
+        return {"latents": made.latents, "boxes": made.boxes, "landmarks": made.landmarks, "ids": made.ids}
+
+    read = cached(work, "styles", facts, make)
     return BaseData(read["latents"], read["boxes"], read["landmarks"], read["ids"], sample.empty)

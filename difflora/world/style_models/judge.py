@@ -7,7 +7,6 @@ loss over pictures of a few styles at a time, each of other people in other scen
 
 from __future__ import annotations
 
-import hashlib
 import math
 from collections.abc import Callable
 from pathlib import Path
@@ -21,19 +20,18 @@ from torch import Tensor, nn
 
 from difflora.encoders.recogniser import FaceRecogniser
 from difflora.encoders.whole import resized
-from difflora.files import load_safetensors, save_safetensors
 from difflora.world.augment import soften
 from difflora.world.bars import Bar
+from difflora.world.cached import cached
 from difflora.world.faces.align import CROP
 from difflora.world.faces.export import export_onnx
 from difflora.world.faces.layers import ConvNorm, channels_last, folded
 from difflora.world.faces.metrics import verification
 from difflora.world.judge import contrastive_loss
 from difflora.world.loop import train
-from difflora.world.render import SIZE, render
-from difflora.world.scenes import sample_scenes
-from difflora.world.styles import KINDS, Styles, apply_styles, sample_styles
-from difflora.world.traits import sample_people
+from difflora.world.render import SIZE
+from difflora.world.styled import draw_styled
+from difflora.world.styles import KINDS, Styles, sample_styles
 
 FILE = "style/judge.onnx"
 _POOL_SEED = 7
@@ -108,10 +106,7 @@ def draw_styles(styles: Styles, each: int, generator: torch.Generator) -> Tensor
     made = []
     for start in range(0, len(styles), 16):
         part = styles[start : start + 16]
-        rows = torch.arange(len(part)).repeat_interleave(each)
-        people, scenes = sample_people(len(rows), generator), sample_scenes(len(rows), generator)
-        drawn = apply_styles(render(people, scenes).images, part[rows], generator)
-        made.append(drawn.mul(255).round().byte())
+        made.append(draw_styled(part[torch.arange(len(part)).repeat_interleave(each)], generator)[0])
     return torch.cat(made)
 
 
@@ -120,16 +115,11 @@ def _pool(work: Path) -> Tensor:
     generator = torch.Generator().manual_seed(_POOL_SEED)
     styles = sample_styles(_STYLES, generator)
     sample = draw_styles(styles[: len(KINDS)], 1, torch.Generator().manual_seed(0)).numpy().tobytes()
-    path = work / f"style-pool-{_STYLES}x{_EACH}-{_short(sample)}.safetensors"
-    if not path.exists():
-        save_safetensors(path, {"images": draw_styles(styles, _EACH, generator)})
-    images: Tensor = load_safetensors(path)["images"]
-    pool: Tensor = images.unflatten(0, (-1, _EACH))
+    made = cached(
+        work, f"style-pool-{_STYLES}x{_EACH}", sample, lambda: {"images": draw_styles(styles, _EACH, generator)}
+    )
+    pool: Tensor = made["images"].unflatten(0, (-1, _EACH))
     return pool
-
-
-def _short(data: bytes) -> str:
-    return hashlib.sha256(data).hexdigest()[:8]
 
 
 def _step(model: StyleJudge, pool: Tensor, settings: StyleJudgeSettings) -> Callable[[int, torch.Generator], Tensor]:
