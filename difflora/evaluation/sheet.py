@@ -13,7 +13,7 @@ from difflora.grid import as_tensor, grid
 _METHODS = (
     ("base", "the base model"),
     ("generated", "generated from the reference alone"),
-    ("teacher", "the person's own DreamBooth LoRA"),
+    ("teacher", "its own DreamBooth LoRA"),
 )
 
 
@@ -42,6 +42,6 @@ def people_sheet(ladder: Ladder, people: int) -> bytes:
             labels.append(
                 f"{subject.identity}: {'reference' if line == 0 else 'real'}, then {words}"
                 + (f", S = {strength:g}" if strength else "")
-                + f" (face sim {scores['face_sim'][place]:.2f})"
+                + f" (likeness {scores['face_sim'][place]:.2f})"
             )
     return grid(rows, labels)

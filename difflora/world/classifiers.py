@@ -194,7 +194,7 @@ def train_classifiers(
         weight_decay=0.02,
     )
     with whole_folder(assets / FOLDER) as folder:
-        model.to(memory_format=torch.contiguous_format).eval().save_pretrained(folder)
+        model.to(memory_format=torch.contiguous_format).eval().half().save_pretrained(folder)
     return {"steps": report.steps, "seconds": report.seconds, "settings": settings.model_dump(mode="json")}
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 import math
+from copy import deepcopy
 from pathlib import Path
 from typing import Any
 
@@ -193,9 +194,9 @@ def train_clip(settings: ClipSettings | None, assets: Path, work: Path, pool: Po
 
 
 def save_clip(model: CLIPModel, tokenizer: CLIPTokenizer, folder: Path) -> None:
-    """Writes model, processor and tokenizer as one folder, whole or not at all."""
+    """Writes model (float16), processor and tokenizer as one folder, whole or not at all."""
     with whole_folder(folder) as new:
-        model.save_pretrained(new)
+        deepcopy(model).half().save_pretrained(new)
         build_processor(tokenizer).save_pretrained(new)
 
 
@@ -208,7 +209,7 @@ def load_clip(folder: Path) -> tuple[CLIPModel, CLIPProcessor]:
     config = check_model_folder(folder)
     if config.get("model_type") != "clip":
         raise BadFile(f"{folder}/config.json: model_type is {config.get('model_type')!r}, not 'clip'")
-    model = CLIPModel.from_pretrained(folder, local_files_only=True, use_safetensors=True)
+    model = CLIPModel.from_pretrained(folder, dtype=torch.float32, local_files_only=True, use_safetensors=True)
     model.train(False)
     # Through the Auto class, which takes the PIL processors where torchvision is missing.
     images = AutoImageProcessor.from_pretrained(folder, local_files_only=True)

@@ -9,6 +9,7 @@ import typer
 
 from difflora.errors import BadParameter
 from difflora.world import GUIDANCE, STEPS
+from difflora.world.registry import GROUPS, MODELS
 
 world = typer.Typer(
     help="The embedded world: rendered people, and small models of them in the real models' formats.",
@@ -23,8 +24,7 @@ Names = Annotated[
     list[str] | None,
     typer.Argument(
         metavar="[NAME]...",
-        help="detector, recogniser, vae, text, base, judge, clip, dino, classifiers, reward, start, photomaker; or "
-        "faces, evaluation for several. All when left out.",
+        help=f"{', '.join(model.name for model in MODELS)}; or {', '.join(GROUPS)} for several. All when left out.",
     ),
 ]
 

@@ -216,7 +216,7 @@ def train_dino(settings: DinoSettings | None, assets: Path, work: Path, pool: Po
     )
     student.load_state_dict(teacher.weights())
     with whole_folder(assets / FOLDER) as folder:
-        student.backbone.save_pretrained(folder)
+        student.backbone.half().save_pretrained(folder)
         size, half = {"height": SIZE, "width": SIZE}, [0.5, 0.5, 0.5]
         ViTImageProcessorPil(size=size, image_mean=half, image_std=half).save_pretrained(folder)
     return {"steps": report.steps, "seconds": report.seconds, "settings": settings.model_dump(mode="json")}

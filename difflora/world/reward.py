@@ -257,7 +257,7 @@ def train_reward(settings: RewardSettings | None, assets: Path, work: Path) -> d
         model.mean.copy_(model.mean + scores.mean() * model.deviation)
         model.deviation.mul_(scores.std().clamp(min=1e-6))
     with whole_folder(assets / FOLDER) as folder:
-        model.save_pretrained(folder)
+        model.half().save_pretrained(folder)
     return {"steps": report.steps, "seconds": report.seconds, "settings": settings.model_dump(mode="json")}
 
 
