@@ -70,11 +70,15 @@ def build_id_encoder(clip: CLIPModel, widths: tuple[int, int], words: Tensor) ->
     config = CLIPVisionConfig(**clip.vision_model.config.to_dict() | {"projection_dim": widths[0]})
     encoder = IdEncoder(config, widths[1])
     encoder.vision_model.load_state_dict(clip.vision_model.state_dict())
+    spread = float(words.std(dim=1).mean())
+    for projection in (encoder.visual_projection, encoder.visual_projection_2):
+        # The tower ends in a LayerNorm: vectors are then as large as words, beside which the fusion would not see them.
+        nn.init.normal_(projection.weight, std=spread / config.hidden_size**0.5)
     fuse = encoder.fuse_module
     for last in (fuse.mlp1.fc2, fuse.mlp2.fc2):
         nn.init.zeros_(last.weight)
         nn.init.zeros_(last.bias)
-    nn.init.constant_(fuse.layer_norm.weight, float(words.std(dim=1).mean()))
+    nn.init.constant_(fuse.layer_norm.weight, spread)
     nn.init.constant_(fuse.layer_norm.bias, float(words.mean()))
     return encoder
 

@@ -95,6 +95,16 @@ def test_an_untrained_one_leaves_prompts_as_they_are() -> None:
     torch.testing.assert_close(made, prompts, atol=0.05, rtol=0)
 
 
+@torch.no_grad()
+def test_a_pictures_vector_is_as_large_as_a_word() -> None:
+    """The fusion normalises both together: beside words of 15, a vector of 0.5 would not be seen."""
+    words = 15 * torch.randn(2, 48, generator=torch.Generator().manual_seed(0))
+    torch.manual_seed(0)
+    encoder = build_id_encoder(build_clip(CLIP, build_tokenizer()), (16, 32), words)
+    pictures = torch.randn(8, 3, 64, 64, generator=torch.Generator().manual_seed(1))
+    assert 0.5 < float(encoder.embed(pictures).std() / words.std()) < 2
+
+
 def test_a_token_is_said_several_times_over() -> None:
     ids = torch.tensor([[9, 1, 2, 3, 0, 0], [9, 4, 5, 6, 7, 0]])
     places = torch.tensor([1, 3])
