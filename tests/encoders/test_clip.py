@@ -17,7 +17,7 @@ SENTENCES = ["a photo of a man, smiling", "a portrait of a woman, in a city, wea
 
 
 def test_sentences_are_those_of_the_whole_model() -> None:
-    encoder, model = CLIPEncoder(FOLDER, batch_size=2), CLIPModel.from_pretrained(FOLDER)
+    encoder, model = CLIPEncoder(FOLDER, batch_size=2), CLIPModel.from_pretrained(FOLDER, dtype=torch.float32)
     model.train(False)
     tokens = AutoTokenizer.from_pretrained(FOLDER)(SENTENCES, padding=True, return_tensors="pt")
     with torch.no_grad():
