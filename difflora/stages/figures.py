@@ -142,10 +142,12 @@ class Kind:
     Attributes:
         make: draws it.
         needs: pattern of files below the workspace's root -> the command that makes them.
+        lacks: what the files, all there, do not hold yet, by the workspace's root; None where they hold all.
     """
 
     make: Callable[[Parts], Drawing]
     needs: Mapping[str, str]
+    lacks: Callable[[Path], str | None] = lambda _: None
 
 
 @dataclass(frozen=True)
@@ -252,6 +254,18 @@ def _train_people(parts: Parts) -> Drawing:
     return draw_growth(read_growth(read_json(path), str(path)))
 
 
+def _no_rows_by_people(root: Path) -> str | None:
+    """Of ablations among which none, or only one, is of a number of people."""
+    path = root / "reports" / "ablations.json"
+    rows = read_json(path).get("train_people")
+    few = isinstance(rows, list) and len(rows) < 2
+    return (
+        f"{path}: has no two rows by the number of people; {_ABLATIONS['reports/ablations.json']} first"
+        if few
+        else None
+    )
+
+
 _PEOPLE = {"data/people/people.json": "run `difflora stage identities`"}
 _CORPUS = {"data/corpus/corpus.json": "run `difflora stage corpus`"}
 _DIT = {"models/dit/model_index.json": "run `difflora stage dit`"}
@@ -261,7 +275,7 @@ _ABLATIONS = {"reports/ablations.json": "run `difflora ablate people`"}
 FIGURES: dict[str, Kind] = {
     "ladder": Kind(_ladder, _EVALUATION),
     "methods": Kind(_methods, {"reports/pictures/index.json": "run `difflora stage evaluate`"}),
-    "train_people": Kind(_train_people, _ABLATIONS),
+    "train_people": Kind(_train_people, _ABLATIONS, _no_rows_by_people),
     "autoencoders": Kind(_autoencoders, _PEOPLE),
     "quartiles": Kind(_quartiles, _PEOPLE | _CORPUS),
     "denoising": Kind(_denoising, _PEOPLE | _CORPUS | _DIT),
@@ -306,4 +320,4 @@ def _lacks(root: Path, kind: Kind) -> str | None:
     for pattern, advice in kind.needs.items():
         if not any(root.glob(pattern)):
             return f"{root / pattern}: no such file; {advice} first"
-    return None
+    return kind.lacks(root)

@@ -64,6 +64,10 @@ def test_every_figure_is_drawn_from_what_the_chain_left(chain: Path, tmp_path: P
     assert "after steps 1, 2 of the sampler" in captions["denoising.png"]
     assert logged.artifacts == [("figures", ("figures",))]
     before = {path.name: path.read_bytes() for path in folder.iterdir()}
+    (root / "reports" / "ablations.json").write_text(json.dumps({"train_people": []}))  # other rows alone were made
+    with pytest.raises(BadFile, match="has no two rows by the number of people; run `difflora ablate people` first"):
+        draw(workspace, only=["train_people"], progress=False)
+    assert {path.name: path.read_bytes() for path in folder.iterdir()} == before
     (root / "reports" / "ablations.json").write_text(json.dumps({"train_people": _rows()}))
     draw(workspace, only=["train_people", "ladder"], progress=False)
     after = {path.name: path.read_bytes() for path in folder.iterdir()}
