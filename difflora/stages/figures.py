@@ -256,14 +256,11 @@ def _train_people(parts: Parts) -> Drawing:
 
 def _no_rows_by_people(root: Path) -> str | None:
     """Of ablations among which none, or only one, is of a number of people."""
-    path = root / "reports" / "ablations.json"
-    rows = read_json(path).get("train_people")
-    few = isinstance(rows, list) and len(rows) < 2
-    return (
-        f"{path}: has no two rows by the number of people; {_ABLATIONS['reports/ablations.json']} first"
-        if few
-        else None
-    )
+    ((name, advice),) = _ABLATIONS.items()
+    rows = read_json(root / name).get("train_people")
+    if isinstance(rows, list) and len(rows) < 2:
+        return f"{root / name}: has no two rows by the number of people; {advice} first"
+    return None
 
 
 _PEOPLE = {"data/people/people.json": "run `difflora stage identities`"}
