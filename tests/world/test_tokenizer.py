@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 
@@ -77,10 +77,17 @@ def test_the_subject_token_is_short_and_no_word_of_its_own(tokenizer: CLIPTokeni
 @given(st.text(alphabet=st.characters(exclude_categories=["Cs", "Cc", "Zs", "Zl", "Zp", "M", "Lu", "Lt", "Lo", "Lm"])))
 def test_nothing_is_unknown(text: str) -> None:
     tokenizer = _built()
+    assume(not any(special in text for special in tokenizer.all_special_tokens))  # no text: see the test below
     row = tokenizer(text)["input_ids"]
     assert tokenizer.eos_token_id not in row[1:-1]
     wanted = tokenizer.backend_tokenizer.normalizer.normalize_str(text)
     assert str(tokenizer.decode(row, skip_special_tokens=True)).replace(" ", "") == wanted.replace(" ", "")
+
+
+def test_a_special_token_that_is_written_out_is_that_token_as_in_clip(tokenizer: CLIPTokenizer) -> None:
+    start, end = tokenizer.bos_token_id, tokenizer.eos_token_id
+    assert tokenizer(tokenizer.bos_token)["input_ids"] == [start, start, end]
+    assert tokenizer(tokenizer.eos_token)["input_ids"] == [start, end, end]
 
 
 def test_long_text_is_cut_and_short_text_padded(tokenizer: CLIPTokenizer) -> None:
