@@ -7,6 +7,7 @@ import zipfile
 from pathlib import Path
 
 import pytest
+from hatchling.builders.wheel import WheelBuilder
 
 ROOT = Path(__file__).parents[1]
 PACKAGES = {"difflora": ROOT / "difflora", "difflora_kernels": ROOT / "kernels" / "difflora_kernels"}
@@ -47,8 +48,7 @@ def test_there_is_something_beside_code_and_git_ignores_none_of_it() -> None:
 
 
 def test_a_wheel_holds_all_of_it(tmp_path: Path) -> None:
-    builder = pytest.importorskip("hatchling.builders.wheel").WheelBuilder(str(ROOT))
-    (path,) = builder.build(directory=str(tmp_path), versions=["standard"])
+    (path,) = WheelBuilder(str(ROOT)).build(directory=str(tmp_path), versions=["standard"])
     with zipfile.ZipFile(path) as wheel:
         names = set(wheel.namelist())
         (entry_points,) = [name for name in names if name.endswith("entry_points.txt")]

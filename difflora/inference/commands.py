@@ -49,10 +49,11 @@ def personalize(
     from difflora.models import DiffLoRAPipeline
 
     _check_suffix(out, ".safetensors")
-    pictures = [read_picture(one) for one in photo]  # before the models are loaded: a wrong path fails at once
+    for one in photo:
+        read_picture(one)  # before the models are loaded: a wrong path fails at once
     pipeline = DiffLoRAPipeline.from_pretrained(model, device=device)
     made = pipeline(
-        pictures,
+        photo,  # as paths, so that errors name the file
         num_inference_steps=steps,
         guidance_scale=guidance_scale,
         generator=torch.Generator().manual_seed(_checked(seed)),
@@ -131,7 +132,7 @@ def compare(
     picture = read_picture(photo)
     pipeline = DiffLoRAPipeline.from_pretrained(model, device=device)
     class_word = class_word or _class_word(str(pipeline.config.class_words))
-    weights = pipeline(picture, generator=torch.Generator().manual_seed(_checked(seed))).lora
+    weights = pipeline(photo, generator=torch.Generator().manual_seed(_checked(seed))).lora
     prompts = [for_person(one, class_word) for one in prompt or PROMPTS]
     with _painter(base, weights, steps, guidance_scale, device) as painter:
         seeds = [_checked(seed) + place for place in range(len(prompts))]

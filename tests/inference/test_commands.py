@@ -136,6 +136,17 @@ def test_mistakes_get_one_line_and_leave_nothing(
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.parametrize("command", ["personalize", "compare"])
+def test_a_picture_without_a_face_is_named(
+    command: str, model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    Image.new("RGB", (128, 128), "grey").save(tmp_path / "wall.png")
+    out = tmp_path / ("me.safetensors" if command == "personalize" else "me.png")
+    assert run(command, tmp_path / "wall.png", "-o", out, "--model", model) == 2
+    assert f"{tmp_path / 'wall.png'}: 0 faces found" in capsys.readouterr().err
+    assert not out.exists()
+
+
 @pytest.mark.parametrize(
     ("known", "words", "drawn"),
     [("", (), "a person"), ("woman", (), "a woman"), ("man, woman", ("--class-word", "actor"), "an actor")],
