@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import torch
 
@@ -92,24 +92,37 @@ def _pick(options: tuple[str, ...], generator: torch.Generator) -> str:
     return options[int(torch.randint(0, len(options), (1,), generator=generator))]
 
 
-def _traits(people: People, row: int, dropout: float, generator: torch.Generator) -> list[str]:
-    """The person's coarse traits in words, each kept with probability 1 - dropout."""
+def trait_words(people: People, row: int) -> dict[str, str]:
+    """What a caption may say of a person: trait -> words, such as ``{"hair_style": "a bob", ...}``."""
     person = people[row : row + 1]
-    words = []
-    style, colour = person.names("hair_style")[0], person.names("hair_colour")[0]
-    words.append(HAIR_STYLE_WORDS[style])
+    style, colour, eyes, beard, mark = (
+        person.names(name)[0] for name in ("hair_style", "hair_colour", "eye_colour", "beard", "mark")
+    )
+    words = {"hair_style": HAIR_STYLE_WORDS[style]}
     if style != "bald":
-        words.append(f"{colour} hair")
-    words.append(f"{person.names('eye_colour')[0]} eyes")
-    beard, mark = person.names("beard")[0], person.names("mark")[0]
+        words["hair_colour"] = f"{colour} hair"
+    words["eye_colour"] = f"{eyes} eyes"
     if beard != "none":
-        words.append("stubble" if beard == "stubble" else f"a {beard}")
+        words["beard"] = "stubble" if beard == "stubble" else f"a {beard}"
     if mark != "none":
-        words.append("freckles" if mark == "freckles" else f"a {mark}")
+        words["mark"] = "freckles" if mark == "freckles" else f"a {mark}"
     for name, (low, high) in COARSE_WORDS.items():
         value = float(person.value(name))
         if not 1 / 3 <= value <= 2 / 3:
-            words.append(low if value < 0.5 else high)
+            words[name] = low if value < 0.5 else high
+    return words
+
+
+def with_traits(words: Sequence[str]) -> str:
+    """What follows the class word: " with curly hair and a beard, big eyes"; nothing where there are no words."""
+    if not words:
+        return ""
+    return f" with {' and '.join(words[:2])}" + "".join(f", {word}" for word in words[2:])
+
+
+def _traits(people: People, row: int, dropout: float, generator: torch.Generator) -> list[str]:
+    """The person's coarse traits in words, each kept with probability 1 - dropout."""
+    words = list(trait_words(people, row).values())
     keep = torch.rand(len(words), generator=generator) >= dropout
     kept = [word for word, k in zip(words, keep.tolist(), strict=True) if k]
     return [kept[i] for i in torch.randperm(len(kept), generator=generator).tolist()]
@@ -155,9 +168,7 @@ def caption(
 
         noun = f"{subject} {gender}" if subject else f"a {gender}"
         framing = part(0, "framing", _FRAMING) or "a photo of"
-        who = f"{framing} {noun}" + (f" with {' and '.join(traits[:2])}" if traits else "")
-        if len(traits) > 2:
-            who += ", " + ", ".join(traits[2:])
+        who = f"{framing} {noun}{with_traits(traits)}"
         article = "an" if columns["clothing_colour"][row] == "orange" else "a"
         clothes = f"{article} {columns['clothing_colour'][row]} {columns['clothes'][row]}" if kept[1] else ""
         accessory = part(2, "accessory", _ACCESSORY)

@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import torch
@@ -64,18 +65,20 @@ class _State:
         weight_decay: float,
         betas: tuple[float, float],
         ema_decay: float | None,
+        rates: Mapping[str, float],
     ) -> None:
         self.modules = modules
         named = [(f"{m}.{n}", p) for m, module in modules.items() for n, p in module.named_parameters()]
         self.parameters = {name: p for name, p in named if p.requires_grad}
         hidden = {n: p for n, p in self.parameters.items() if muon_lr is not None and _for_muon(n, p)}
-        others = [p for n, p in self.parameters.items() if n not in hidden]
-        groups = [
-            {"params": [p for p in others if p.dim() >= 2], "weight_decay": weight_decay},
-            {"params": [p for p in others if p.dim() < 2], "weight_decay": 0.0},
-        ]
+        grouped: dict[tuple[float, float], list[nn.Parameter]] = {}  # (weight decay, rate over lr) -> parameters
+        for name, parameter in self.parameters.items():
+            if name not in hidden:
+                rate = next((rate for part, rate in rates.items() if part in name), 1.0)
+                grouped.setdefault((weight_decay if parameter.dim() >= 2 else 0.0, rate), []).append(parameter)
+        groups = [{"params": own, "weight_decay": decay, "rate": rate} for (decay, rate), own in grouped.items()]
         self.optimizers: list[tuple[torch.optim.Optimizer, float]] = [
-            (torch.optim.AdamW([g for g in groups if g["params"]], lr=lr, betas=betas, foreach=True), lr)
+            (torch.optim.AdamW(groups, lr=lr, betas=betas, foreach=True), lr)
         ]
         if muon_lr is not None and hidden:
             self.optimizers.append((Muon(hidden.values(), lr=muon_lr), muon_lr))
@@ -86,7 +89,7 @@ class _State:
         """One step of every optimiser at ``rate`` times its peak learning rate; the gradients are let go."""
         for optimizer, peak in self.optimizers:
             for group in optimizer.param_groups:
-                group["lr"] = peak * rate
+                group["lr"] = peak * rate * group.get("rate", 1.0)
             optimizer.step()
             optimizer.zero_grad(set_to_none=True)
 
@@ -169,6 +172,7 @@ def train(
     muon_lr: float | None = None,
     ema_decay: float | None = None,
     weight_decay: float = 0.01,
+    rates: Mapping[str, float] = MappingProxyType({}),
     warmup: int = 100,
     betas: tuple[float, float] = (0.9, 0.99),
     grad_clip: float = 1.0,
@@ -189,6 +193,7 @@ def train(
         muon_lr: peak learning rate of Muon for the hidden matrices and convolutions; None leaves them to AdamW.
         ema_decay: decay of an exponential moving average of the weights; None for none.
         weight_decay: AdamW's, on matrices alone.
+        rates: a part of a parameter's name -> how many times ``lr`` it learns at, the first that is found in it.
         warmup: steps of warm-up.
         betas: AdamW's.
         grad_clip: largest norm of the gradient.
@@ -202,7 +207,7 @@ def train(
     Raises:
         DiffLoRAError: if a loss is not finite (read every 50 steps for the log, and before a checkpoint).
     """
-    state = _State(modules, lr, muon_lr, weight_decay, betas, ema_decay)
+    state = _State(modules, lr, muon_lr, weight_decay, betas, ema_decay, rates)
     facts = _facts(checkpoint)
     limit = _LIMIT.get() if time_limit_s is None else time_limit_s
     done, seconds = int(str(facts.get("step", 0))), float(str(facts.get("seconds", 0.0)))

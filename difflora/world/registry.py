@@ -153,9 +153,9 @@ MODELS: tuple[WorldModel, ...] = (
         "PhotoMaker",
         "A PhotoMaker in the public version 1's keys: an id encoder on CLIP's vision tower, its fusion and a LoRA of "
         "the UNet, trained through the frozen base on people with several renders each.",
-        "difflora.world.photomaker",
+        "difflora.world.photomaker.training",
         ("photomaker/*",),
-        bars="difflora.world.photomaker_bars",
+        bars="difflora.world.photomaker.bars",
         verified_with=("base", "detector", "recogniser", "judge"),
     ),
     WorldModel(

@@ -30,7 +30,14 @@ def test_a_whole_workspace_lacks_nothing(root: Path) -> None:
     assert any("torch 2" in text for _, text in _of(found, "versions"))
     assert any("cores" in text for _, text in _of(found, "devices"))
     presets = {text.partition(":")[0] for _, text in _of(found, "presets")}
-    assert presets == {"embedded.yaml", "embedded-style.yaml", "sdxl.yaml", "sd15-style.yaml", "paper.yaml"}
+    assert presets == {
+        "embedded.yaml",
+        "embedded-photomaker.yaml",
+        "embedded-style.yaml",
+        "sdxl.yaml",
+        "sd15-style.yaml",
+        "paper.yaml",
+    }
     assert ("note", "MLflow: nothing is tracked") in _of(found, "servers")
     assert any("PREFECT_API_URL is not set" in text for _, text in _of(found, "servers"))
     assert {verdict for verdict, _ in _of(found, "weights")} == {"ok"}

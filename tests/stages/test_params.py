@@ -80,7 +80,7 @@ def _filled(need: str, preset: str = "embedded") -> str:
 def test_dvcs_inputs_are_those_of_whichever_preset() -> None:
     stages = yaml.safe_load((ROOT / "dvc.yaml").read_text())["stages"]
     needs = {need for stage in stages.values() for need in stage["deps"]}
-    for preset in ("embedded", "embedded-style", "sdxl", "sd15-style", "paper"):
+    for preset in ("embedded", "embedded-photomaker", "embedded-style", "sdxl", "sd15-style", "paper"):
         models = load_params(ROOT / "presets" / f"{preset}.yaml").models
         filled = {_filled(need, preset) for need in needs}
         assert {str(models.base.folder), str(models.faces.folder), str(models.images)} <= filled

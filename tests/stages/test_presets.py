@@ -24,8 +24,8 @@ def run(*arguments: str) -> int:
 
 def test_the_repositorys_presets() -> None:
     assert presets_folder() == ROOT / "presets"
-    assert preset_names() == ["embedded", "embedded-style", "paper", "sd15-style", "sdxl"]
-    with pytest.raises(BadParameter, match="there are: embedded, embedded-style, paper"):
+    assert preset_names() == ["embedded", "embedded-photomaker", "embedded-style", "paper", "sd15-style", "sdxl"]
+    with pytest.raises(BadParameter, match="there are: embedded, embedded-photomaker, embedded-style, paper"):
         preset_path("../params")
 
 

@@ -194,3 +194,15 @@ def test_frozen_parameters_stay(tmp_path: Path) -> None:
     before = first.weight.clone()
     fit(model, tmp_path, 10)
     assert torch.equal(first.weight, before)
+
+
+def test_parts_learn_at_rates_of_their_own(tmp_path: Path) -> None:
+    model, before = network(), network()
+    fit(model, tmp_path / "rates", 20, rates={"net.0": 0.0, "net.3": 0.1}, weight_decay=0.0)
+    plain = network()
+    fit(plain, tmp_path / "plain", 20, weight_decay=0.0)
+    assert torch.equal(model[0].weight, before[0].weight)
+    assert torch.equal(model[0].bias, before[0].bias)
+    moved = [float((one[3].weight - before[3].weight).detach().abs().max()) for one in (model, plain)]
+    assert 0 < moved[0] < 0.5 * moved[1]
+    assert not torch.equal(model[1].weight, before[1].weight)

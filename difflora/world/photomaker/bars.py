@@ -23,7 +23,7 @@ from difflora.world.captions import caption
 from difflora.world.faces.pack import open_encoder
 from difflora.world.generate import generate, load_base
 from difflora.world.judge import judge_file
-from difflora.world.photomaker import photomaker_file
+from difflora.world.photomaker.training import photomaker_file
 from difflora.world.pool import fresh_pool
 
 MARGIN = 0.1
@@ -53,7 +53,10 @@ def verify_photomaker(assets: Path, seed: int, count: int | None = None) -> list
     prompts = caption(pool.people[asked], scenes, torch.Generator().manual_seed(seed), trait_dropout=1.0)
     pipeline = load_base(assets)
     plain = generate(pipeline, prompts, seed)  # (P * 4, 3, 64, 64)
-    settings = DrawingSettings(steps=STEPS, guidance_scale=GUIDANCE, sampler="own", batch_size=_PROMPTS)
+    # From the first step on: this base decides hair and skin in the first two.
+    settings = DrawingSettings(
+        steps=STEPS, guidance_scale=GUIDANCE, sampler="own", start_merge_step=0, batch_size=_PROMPTS
+    )
     drawn = []
     with PhotoMaker(pipeline, PhotoMakerFile.open(photomaker_file(assets)), settings) as maker:
         for person, row in enumerate(first.tolist()):

@@ -13,10 +13,10 @@ from difflora.errors import BadFile, BadParameter
 from difflora.photomaker.drawing import PhotoMaker
 from difflora.photomaker.file import PhotoMakerFile
 from difflora.photomaker.settings import DrawingSettings
-from difflora.world import photomaker_bars
 from difflora.world.clip import FOLDER, ClipSettings, build_clip, save_clip
 from difflora.world.generate import load_base
-from difflora.world.photomaker import (
+from difflora.world.photomaker import bars as photomaker_bars
+from difflora.world.photomaker.training import (
     PhotoMakerSettings,
     build_id_encoder,
     photomaker_file,
@@ -27,9 +27,11 @@ from difflora.world.pool import Pool, fresh_pool
 from difflora.world.tokenizer import build_tokenizer
 from tests.tiny import sdxl
 
-TINY = PhotoMakerSettings(rank=2, steps=3, batch_size=4, prompt_dropout=0.3)
+TINY = PhotoMakerSettings(
+    rank=2, traits_steps=2, traits_batch_size=8, words_steps=2, steps=2, batch_size=4, prompt_dropout=0.3
+)
 CLIP = ClipSettings(hidden_size=64, vision_layers=1, text_layers=1, projection_dim=16)
-ASSETS = Path(__file__).parents[2] / "assets" / "embedded"
+ASSETS = Path(__file__).parents[3] / "assets" / "embedded"
 
 
 @pytest.fixture(scope="module")
@@ -39,13 +41,14 @@ def pool() -> Pool:
 
 @pytest.fixture(scope="module")
 def assets(tmp_path_factory: pytest.TempPathFactory, pool: Pool) -> Path:
-    """A tiny base and CLIP, untrained, and a PhotoMaker trained on them for three steps."""
+    """A tiny base and CLIP, untrained, and a PhotoMaker trained on them for a few steps."""
     root = tmp_path_factory.mktemp("photomaker")
     sdxl().save_pretrained(root / "assets" / "base")
     tokenizer = build_tokenizer()
     save_clip(build_clip(CLIP, tokenizer), tokenizer, root / "assets" / FOLDER)
     report = train_photomaker(TINY, root / "assets", root / "work", pool)
-    assert report["steps"] == 3
+    assert report["steps"] == 2 + 2 + 2
+    assert 0 < report["traits_read"] < 1.001
     assert report["settings"]["rank"] == 2
     return root / "assets"
 

@@ -1,0 +1,1 @@
+"""The world's PhotoMaker: its start, what it learns through the frozen base, and its bars."""
