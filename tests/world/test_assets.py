@@ -22,8 +22,7 @@ def manifest() -> Manifest:
 
 @pytest.mark.skipif(not (ASSETS / "base" / "unet").is_dir(), reason="not every model is trained yet")
 def test_every_model_is_there(manifest: Manifest) -> None:
-    to_come = {"photomaker"}  # trained when the base model is final
-    assert set(manifest.models) | to_come == {model.name for model in MODELS}
+    assert set(manifest.models) == {model.name for model in MODELS}
 
 
 def test_all_together_stay_under_40_megabytes(manifest: Manifest) -> None:
