@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 
 import torch
 
 from difflora.world.scenes import Scenes
-from difflora.world.traits import People
+from difflora.world.traits import GENDERS, People
+
+CLASS_WORD = re.compile(rf"\b({'|'.join(GENDERS)})\b")
+"""Finds the person in a sentence."""
 
 _BACKGROUND = {
     "beach": ("on a beach", "at the beach"),

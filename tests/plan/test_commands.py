@@ -36,7 +36,8 @@ def test_mistakes(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytes
     for arguments, said in (
         (
             ["--preset", "sdxxl"],
-            "no preset is named 'sdxxl'; there are: embedded, embedded-photomaker, embedded-style, paper, sd15-style,",
+            "no preset is named 'sdxxl'; "
+            "there are: embedded, embedded-photomaker, embedded-style, paper, sd15-style, sdxl",
         ),
         (["--preset", "sdxl", "--params", "params.yaml"], "--preset and --params: give one of them"),
         ([], "params.yaml: no such file"),

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import re
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -19,7 +18,7 @@ from difflora.photomaker.file import PhotoMakerFile
 from difflora.photomaker.settings import DrawingSettings
 from difflora.world import GUIDANCE, STEPS
 from difflora.world.bars import Bar
-from difflora.world.captions import caption
+from difflora.world.captions import CLASS_WORD, caption
 from difflora.world.faces.pack import open_encoder
 from difflora.world.generate import generate, load_base
 from difflora.world.judge import judge_file
@@ -30,7 +29,6 @@ MARGIN = 0.1
 """How far above the base's the likeness must be: five times its standard error at the full size."""
 
 _PEOPLE, _REAL, _PROMPTS = 40, 6, 4
-_CLASS_WORD = re.compile(r"\b(man|woman)\b")
 
 
 def verify_photomaker(assets: Path, seed: int, count: int | None = None) -> list[Bar]:
@@ -62,7 +60,7 @@ def verify_photomaker(assets: Path, seed: int, count: int | None = None) -> list
         for person, row in enumerate(first.tolist()):
             known = maker.look([Image.fromarray(pool.images[row].permute(1, 2, 0).numpy())])
             here = slice(person * _PROMPTS, (person + 1) * _PROMPTS)
-            marked = [_CLASS_WORD.sub(r"\1 img", prompt, count=1) for prompt in prompts[here]]
+            marked = [CLASS_WORD.sub(r"\1 img", prompt, count=1) for prompt in prompts[here]]
             drawn.append(maker.draw(known, marked, list(range(seed, seed + len(prompts)))[here]))
     kinds = [pool.images[real], plain.mul(255).round().byte(), torch.cat(drawn).mul(255).round().byte()]
     rows = []

@@ -42,7 +42,9 @@ class TraitHead(nn.Module):
         """
         read = self.linear(vectors / self.spread)  # (B, T)
         numbers, scores = read[:, : self.numbers], read[:, self.numbers :].split(self.classes, dim=1)
-        entropies = [F.cross_entropy(score, people.categorical[:, i]) for i, score in enumerate(scores)]
+        entropies = [
+            F.cross_entropy(score, people.index(name)) for name, score in zip(People.CATEGORICAL, scores, strict=True)
+        ]
         return F.mse_loss(numbers, _standardised(people.continuous)) + torch.stack(entropies).mean()
 
 
@@ -57,12 +59,12 @@ def trait_targets(people: People) -> Tensor:
         the person's gender, over the deviation that is left; those that never vary are left out.
     """
     indicators = [
-        F.one_hot(people.categorical[:, i], len(values)).float()
-        for i, (name, values) in enumerate(People.CATEGORICAL.items())
+        F.one_hot(people.index(name), len(values)).float()
+        for name, values in People.CATEGORICAL.items()
         if name != "gender"
     ]
     targets = torch.cat([people.continuous, *indicators], dim=1)  # (N, T)
-    gender = people.categorical[:, list(People.CATEGORICAL).index("gender")]
+    gender = people.index("gender")
     for one in gender.unique():
         targets[gender == one] -= targets[gender == one].mean(dim=0)
     spread = targets.std(dim=0)

@@ -6,13 +6,10 @@ traits takes off a fiftieth, hides the same behind what nobody can foretell.
 
 from __future__ import annotations
 
-import re
-
-from difflora.world.captions import trait_words, with_traits
+from difflora.world.captions import CLASS_WORD, trait_words, with_traits
 from difflora.world.traits import People
 
 _VISIBLE = ("hair_style", "hair_colour", "skin_tone", "beard")
-_CLASS_WORD = re.compile(r"\b(man|woman)\b")
 
 
 def visible_traits(people: People, row: int) -> list[str]:
@@ -23,4 +20,4 @@ def visible_traits(people: People, row: int) -> list[str]:
 
 def name_traits(sentence: str, words: list[str]) -> str:
     """Says traits behind the sentence's class word, as captions do: "a photo of a man with a bun, brown hair, ..."."""
-    return _CLASS_WORD.sub(lambda found: found[0] + with_traits(words), sentence, count=1)
+    return CLASS_WORD.sub(lambda found: found[0] + with_traits(words), sentence, count=1)

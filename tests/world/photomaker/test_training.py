@@ -16,13 +16,10 @@ from difflora.photomaker.settings import DrawingSettings
 from difflora.world.clip import FOLDER, ClipSettings, build_clip, save_clip
 from difflora.world.generate import load_base
 from difflora.world.photomaker import bars as photomaker_bars
-from difflora.world.photomaker.training import (
-    PhotoMakerSettings,
-    build_id_encoder,
-    photomaker_file,
-    repeat_token,
-    train_photomaker,
-)
+from difflora.world.photomaker.lesson import repeat_token
+from difflora.world.photomaker.settings import PhotoMakerSettings
+from difflora.world.photomaker.start import build_id_encoder
+from difflora.world.photomaker.training import photomaker_file, train_photomaker
 from difflora.world.pool import Pool, fresh_pool
 from difflora.world.tokenizer import build_tokenizer
 from tests.tiny import sdxl
