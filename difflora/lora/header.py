@@ -12,7 +12,7 @@ from typing import Any, Literal
 import safetensors.torch
 import torch
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
-from safetensors import safe_open
+from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from difflora.errors import BadFile
@@ -62,9 +62,16 @@ def to_bytes(tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> byte
 
 
 def read_metadata(path: Path) -> dict[str, str]:
-    """The metadata of a safetensors file that was opened before."""
-    with safe_open(path, framework="pt") as file:
-        return file.metadata() or {}
+    """The metadata of a safetensors file.
+
+    Raises:
+        BadFile: if it is no whole safetensors file.
+    """
+    try:
+        with safe_open(path, framework="pt") as file:
+            return file.metadata() or {}
+    except (SafetensorError, OSError) as error:
+        raise BadFile(f"{path}: not a readable safetensors file ({error}); restore or remake it") from error
 
 
 def read_header(metadata: Mapping[str, str], where: str) -> tuple[Header, LoraLayout] | None:

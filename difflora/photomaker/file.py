@@ -6,7 +6,6 @@ stand before each key: ``id_encoder.visual_projection_2.weight``.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
@@ -70,10 +69,7 @@ class PhotoMakerFile:
                 f"`difflora weights convert {path.name} {path.stem}{SUFFIX}`"
             )
         tensors = load_safetensors(path)
-        try:
-            header = _Header.model_validate_json(read_metadata(path).get(OWN, "{}"))
-        except ValidationError as error:
-            raise BadFile(f"{path}: its header is no PhotoMaker v1's ({error.errors()[0]['msg']})") from error
+        header = _read_header(path)
         parts: dict[str, dict[str, Tensor]] = {name: {} for name in PARTS}
         for key, tensor in tensors.items():
             part, _, rest = key.partition(".")
@@ -132,10 +128,17 @@ def file_digest(path: str | Path) -> str:
     """The sha256 of a file, or of the one that it was converted from: the same weights are the same people.
 
     Raises:
-        BadFile: if it is missing.
+        BadFile: if it is missing, or no whole file of a PhotoMaker.
     """
     path = Path(path)
     if not path.is_file():
         raise BadFile(f"{path}: no such file")
-    own = json.loads(read_metadata(path).get(OWN, "{}")) if path.suffix == SUFFIX else {}
-    return str(own.get("source_sha256") or sha256_file(path))
+    source = _read_header(path).source_sha256 if path.suffix == SUFFIX else ""
+    return source or sha256_file(path)
+
+
+def _read_header(path: Path) -> _Header:
+    try:
+        return _Header.model_validate_json(read_metadata(path).get(OWN, "{}"))
+    except ValidationError as error:
+        raise BadFile(f"{path}: its header is no PhotoMaker v1's ({error.errors()[0]['msg']})") from error

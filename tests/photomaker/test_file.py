@@ -9,7 +9,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from difflora.errors import BadFile, BadParameter
-from difflora.photomaker.file import PhotoMakerFile
+from difflora.photomaker.file import PhotoMakerFile, file_digest
 
 _LORA = "lora_weights.unet.down_blocks.1.attentions.0.transformer_blocks.0.attn1.processor.to_q_lora"
 _FC = "id_encoder.fuse_module.mlp1.fc1.weight"
@@ -43,6 +43,17 @@ def test_a_wrong_key_is_named(kept: Path, tmp_path: Path, change: Callable[[dict
     save_file(tensors, tmp_path / "wrong.safetensors")
     with pytest.raises(BadFile, match=rf"wrong.safetensors: .*{said}"):
         PhotoMakerFile.open(tmp_path / "wrong.safetensors")
+
+
+@pytest.mark.parametrize("read", [PhotoMakerFile.open, file_digest])
+def test_a_cut_file_is_named(kept: Path, tmp_path: Path, read: Callable[[Path], object]) -> None:
+    for length in (3, 500, kept.stat().st_size - 10):
+        (tmp_path / "cut.safetensors").write_bytes(kept.read_bytes()[:length])
+        with pytest.raises(BadFile, match=r"cut.safetensors: not a readable safetensors file"):
+            read(tmp_path / "cut.safetensors")
+    save_file({"x": torch.ones(1)}, tmp_path / "other.safetensors", {"difflora": '{"heads": "many"}'})
+    with pytest.raises(BadFile, match=r"other.safetensors: its header is no PhotoMaker v1's"):
+        read(tmp_path / "other.safetensors")
 
 
 def test_a_pickle_is_never_opened(kept: Path, file: PhotoMakerFile) -> None:
