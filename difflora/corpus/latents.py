@@ -118,13 +118,29 @@ def encode_images(base: FrozenBase, images: Tensor) -> Tensor:
     return torch.cat(parts)
 
 
+def decode_latents(base: FrozenBase, latents: Tensor) -> Tensor:
+    """Scaled latents (N, C, h, w) float32 to pictures (N, 3, H, W) about [0, 1], with a gradient where one is asked."""
+    vae = base.pipeline.vae
+    shift, factor = _scaling(vae, latents)
+    decoded: Tensor = vae.decode(latents / factor + shift, return_dict=False)[0]
+    return decoded / 2 + 0.5
+
+
 def _scaled(vae: Any, latents: Tensor) -> Tensor:
-    """As diffusers' pipelines scale them: by mean and deviation where the VAE has them (Playground), and its factor."""
+    shift, factor = _scaling(vae, latents)
+    return (latents - shift) * factor
+
+
+def _scaling(vae: Any, like: Tensor) -> tuple[Tensor, Tensor]:
+    """What diffusers' pipelines take off latents, and multiply them by; both broadcast over (N, C, h, w).
+
+    Mean and deviation, where a VAE has them (Playground's), and its factor.
+    """
     mean, deviation, factor = (vae.config.get(key) for key in ("latents_mean", "latents_std", "scaling_factor"))
     if mean is not None and deviation is not None:
-        shift, spread = (torch.tensor(value).to(latents).view(1, -1, 1, 1) for value in (mean, deviation))
-        return (latents - shift) * float(factor) / spread
-    return (latents - float(vae.config.get("shift_factor") or 0.0)) * float(factor)
+        shift, spread = (torch.tensor(value).to(like).view(1, -1, 1, 1) for value in (mean, deviation))
+        return shift, float(factor) / spread
+    return like.new_tensor(float(vae.config.get("shift_factor") or 0.0)), like.new_tensor(float(factor))
 
 
 @torch.no_grad()

@@ -33,6 +33,7 @@ class InsightFaceEncoder(SubjectEncoder):
 
     Attributes:
         files: the detector's and the recogniser's file.
+        recogniser: says who a crop is.
 
     Raises:
         BadFile: if the pack is missing or broken.
@@ -52,11 +53,11 @@ class InsightFaceEncoder(SubjectEncoder):
     ) -> None:
         app = open_pack(root, name, det_size=det_size, det_thresh=det_thresh, provider=provider)
         self._detector = app.models["detection"]
-        self._recogniser = FaceRecogniser(app.models["recognition"], batch_size)
+        self.recogniser = FaceRecogniser(app.models["recognition"], batch_size)
         self.name, self.det_size, self.det_thresh = name, det_size, det_thresh
-        self.files = (Path(self._detector.model_file), self._recogniser.file)
-        self.batch_size, self.crop_size = self._recogniser.batch_size, self._recogniser.crop_size
-        self.dimension = self._recogniser.dimension
+        self.files = (Path(self._detector.model_file), self.recogniser.file)
+        self.batch_size, self.crop_size = self.recogniser.batch_size, self.recogniser.crop_size
+        self.dimension = self.recogniser.dimension
 
     @cached_property
     def digest(self) -> str:
@@ -95,4 +96,4 @@ class InsightFaceEncoder(SubjectEncoder):
         Raises:
             BadImage: if a crop has another size.
         """
-        return self._recogniser.embed(crops)
+        return self.recogniser.embed(crops)

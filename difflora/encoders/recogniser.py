@@ -38,6 +38,8 @@ class FaceRecogniser:
         file: its ONNX file.
         crop_size: side of an aligned face in pixels.
         dimension: D, the length of an embedding.
+        mean: what is taken off each value of a pixel, 0 to 255, before the network.
+        spread: what it is divided by then.
     """
 
     def __init__(self, model: Any, batch_size: int = 64) -> None:
@@ -48,6 +50,7 @@ class FaceRecogniser:
         self.file = Path(model.model_file)
         self.crop_size = int(model.input_size[0])
         self.dimension = int(model.output_shape[-1])
+        self.mean, self.spread = float(model.input_mean), float(model.input_std)
 
     @classmethod
     def open(cls, path: str | Path, *, provider: str = "CPU", batch_size: int = 64) -> FaceRecogniser:

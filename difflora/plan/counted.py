@@ -37,6 +37,7 @@ class Counted:
         unet_train: forward under a LoRA and backward to it.
         vae_encode: of a picture, in float32.
         vae_decode: likewise.
+        vae_decode_train: likewise, forward and backward to its latents.
         lae_train: forward and backward, in the loop's precision.
         dit: forward, in the loop's precision.
         dit_train: forward and backward.
@@ -50,6 +51,7 @@ class Counted:
     unet_train: Cost
     vae_encode: Cost
     vae_decode: Cost
+    vae_decode_train: Cost
     lae_train: Cost
     dit: Cost
     dit_train: Cost
@@ -100,7 +102,7 @@ def count_all(params: Params, root: Path) -> Counted:
 @lru_cache(maxsize=8)
 def _base(
     folder: Path, name: str, targets: tuple[str, ...], rank: int, precision: str
-) -> tuple[Base, LoraLayout, tuple[Cost, Cost, Cost, Cost]]:
+) -> tuple[Base, LoraLayout, tuple[Cost, Cost, Cost, Cost, Cost]]:
     """Counting SDXL's backward pass takes seconds; parameter files that share a base count it once."""
     base = read_base(folder, name)
     layout = LoraLayout.from_unet(base.unet, targets, rank)
@@ -108,7 +110,9 @@ def _base(
     pixels, latents = _meta(1, 3, side, side), _meta(1, base.vae.config.latent_channels, latent, latent)
     encode = count(lambda: base.vae.encode(pixels).latent_dist.mode(), base.vae)
     decode = count(lambda: base.vae.decode(latents).sample, base.vae)
-    return base, layout, (*_unet(base, layout, DTYPES[precision]), encode, decode)
+    base.vae.requires_grad_(False)
+    through = count(lambda: base.vae.decode(latents.requires_grad_()).sample, base.vae, backward=True)
+    return base, layout, (*_unet(base, layout, DTYPES[precision]), encode, decode, through)
 
 
 def _meta(*shape: int, dtype: torch.dtype = torch.float32) -> Tensor:

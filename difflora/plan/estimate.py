@@ -119,10 +119,28 @@ def _dit(params: Params, counted: Counted, much: Quantities, assumed: Assumption
         ]
         kept = counted.unet_train.saved * (assumed.checkpointed if effect.gradient_checkpointing else 1)
         both = _trained(size + counted.lae_parameters, effect.loop) + _frozen(params, counted)
-        both += pictures * kept + people * (counted.dit_train.saved + counted.lae_train.saved)
+        drawn, alike = _likeness(params, counted, much, kept)
+        work += alike
+        both += pictures * kept + drawn + people * (counted.dit_train.saved + counted.lae_train.saved)
         memory = max(memory, both)
     stored = (size + counted.lae_parameters) * _FP32
     return _stage("dit", work, assumed, memory=memory, disk=stored)
+
+
+def _likeness(params: Params, counted: Counted, much: Quantities, kept: float) -> tuple[float, list[Cost]]:
+    """Bytes that a step of ``dit.effect.likeness`` keeps, and its work; the recogniser's is small beside it."""
+    effect = params.dit.effect
+    chosen = effect.likeness
+    if not chosen.weight:
+        return 0.0, []
+    pictures = effect.loop.batch_size * chosen.pictures
+    through = counted.unet_train + counted.unet if effect.gradient_checkpointing else counted.unet_train
+    work = [
+        counted.unet.times(much.effect_steps * (chosen.steps - chosen.through), pictures),
+        through.times(much.effect_steps * chosen.through, pictures),
+        counted.vae_decode_train.times(much.effect_steps, pictures),
+    ]
+    return pictures * (chosen.through * kept + counted.vae_decode_train.saved), work
 
 
 def _evaluate(params: Params, counted: Counted, much: Quantities, assumed: Assumptions) -> StageCost:

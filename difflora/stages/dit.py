@@ -5,6 +5,9 @@ from __future__ import annotations
 from collections import Counter
 
 from difflora import processes
+from difflora.encoders.face_gradient import FaceGradient
+from difflora.encoders.faces import InsightFaceEncoder
+from difflora.encoders.subject import SubjectEncoder
 from difflora.files import write_json
 from difflora.models import DiffLoRAPipeline, LoraAutoencoder, make_scheduler
 from difflora.models.portable import load_model
@@ -45,6 +48,7 @@ def run(workspace: Workspace, tracker: Tracker = SILENT) -> None:
             canonical_form=params.lae.canonical_form,
             base=workspace.open_base() if effect else None,
             people=people if effect else None,
+            faces=_gradient(faces, params.dit.effect.likeness.weight) if effect else None,
             start=None if start is None else start.transformer,
             accelerator=processes.make_accelerator(params.models.device),
             on_log=tracker.curve("dit"),
@@ -70,3 +74,8 @@ def run(workspace: Workspace, tracker: Tracker = SILENT) -> None:
         processes.wait_for_all(params.models.device)
     tracker.metrics(trained.metrics)
     tracker.artifact(*(workspace.report(name) for name in ("dit.json", "dit_loss.csv", "effect_loss.csv")))
+
+
+def _gradient(faces: SubjectEncoder, weight: float) -> FaceGradient | None:
+    """The recogniser that drawn faces are compared by, where that counts."""
+    return FaceGradient(faces) if weight and isinstance(faces, InsightFaceEncoder) else None

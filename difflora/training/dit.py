@@ -16,6 +16,7 @@ from difflora.corpus.base import FrozenBase
 from difflora.corpus.people import PeopleFolder
 from difflora.corpus.reader import Corpus
 from difflora.corpus.settings import DreamBoothSettings
+from difflora.encoders.face_gradient import FaceGradient
 from difflora.errors import BadParameter
 from difflora.models import LoraAutoencoder, LoraTransformer, make_scheduler, sample_latents
 from difflora.models.noise import target_of
@@ -86,6 +87,7 @@ def train_dit(
     canonical_form: bool = False,
     base: FrozenBase | None = None,
     people: PeopleFolder | None = None,
+    faces: FaceGradient | None = None,
     start: LoraTransformer | None = None,
     accelerator: Accelerator | None = None,
     on_log: OnLog | None = None,
@@ -104,6 +106,7 @@ def train_dit(
         canonical_form: as in the autoencoder's training.
         base: the base model that the LoRAs are for; ``effect`` needs it.
         people: their pictures; ``effect`` needs them.
+        faces: the recogniser that made the features; ``effect.likeness`` needs it.
         start: a trained transformer to go on from; it is not changed.
         accelerator: see ``train``.
         on_log: see ``train``.
@@ -167,6 +170,7 @@ def train_dit(
             },
             accelerator=accelerator,
             framing=_framing(corpus),
+            faces=faces,
             on_log=on_effect_log,
             progress=progress,
         )

@@ -7,6 +7,7 @@ from typing import Literal
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from difflora.models import DitModelSettings, NoiseSettings
+from difflora.training.likeness_settings import LikenessSettings
 from difflora.training.ridge import DEFAULT_STRENGTH
 from difflora.training.settings import LoopSettings
 
@@ -35,6 +36,7 @@ class EffectSettings(BaseModel):
     decoder_lr_factor: float = Field(1.0, gt=0, description="what the decoder's rate is multiplied by")
     gradient_checkpointing: bool = Field(False, description="of the base: less memory, a third more time")
     compile: bool = Field(False, description="compile the base: a quarter off each step, after a minute or more")
+    likeness: LikenessSettings = LikenessSettings()
     loop: LoopSettings = LoopSettings(steps=500, batch_size=8, lr=2e-4, warmup_steps=20, ema_decay=0.99)
 
 

@@ -3,6 +3,7 @@
 A loss on weights does not know which weights matter. Here a generated LoRA is laid on the base model, and the base's
 own denoising loss on the person's pictures flows back through it. The transformer is trained where sampling takes it:
 at a step of a short DDIM run of its own from pure noise, so that sampled LoRAs improve and not only those of one step.
+``effect.likeness`` adds what the faces of drawn pictures are like.
 """
 
 from __future__ import annotations
@@ -20,9 +21,11 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from difflora.corpus.base import FrozenBase, gradient_checkpointing
 from difflora.corpus.draws import Apart, denoising_losses, gather
+from difflora.corpus.draws import Batch as Pictured
 from difflora.corpus.many import ManyLoras
 from difflora.corpus.people import PeopleFolder
 from difflora.corpus.settings import DreamBoothSettings
+from difflora.encoders.face_gradient import FaceGradient
 from difflora.errors import BadParameter
 from difflora.models import LoraAutoencoder, LoraTransformer, make_scheduler
 from difflora.models.noise import to_x0
@@ -30,6 +33,7 @@ from difflora.training.batches import Batch
 from difflora.training.conditions import Shown, show
 from difflora.training.dit_settings import DitSettings
 from difflora.training.features import ConditionFeatures
+from difflora.training.likeness import Asked, LikenessLoss
 from difflora.training.loop import OnLog, TrainReport, train
 from difflora.training.pictures import EncodedPeople
 
@@ -46,6 +50,7 @@ class EffectTask(nn.Module):
         loras: the base under LoRAs, entered by the caller.
         pictures: of the same people.
         settings: section ``dit``.
+        likeness: the loss of drawn faces; None where there is none.
     """
 
     def __init__(
@@ -58,13 +63,14 @@ class EffectTask(nn.Module):
         loras: ManyLoras,
         pictures: EncodedPeople,
         settings: DitSettings,
+        likeness: LikenessLoss | None = None,
     ) -> None:
         super().__init__()
         self.transformer, self.lae = transformer, lae
         self._taught = len(latents)
         self._latents = F.pad(latents, (0, 0, 0, len(features.names) - len(latents)))  # (N, Z)
         self._features, self._settings = features, settings
-        self._base, self._loras, self._pictures = base, loras, pictures
+        self._base, self._loras, self._pictures, self._likeness = base, loras, pictures, likeness
         # In a tuple: the base is no part of what is trained, saved and shared between processes.
         self._unet: tuple[Any] = (torch.compile(base.unet) if settings.effect.compile else base.unet,)
         self._scheduler = make_scheduler(settings.noise, settings.model.prediction_type)
@@ -78,29 +84,51 @@ class EffectTask(nn.Module):
         )
 
     def forward(self, batch: Batch) -> Mapping[str, Tensor]:
-        """The scalars ``loss``, ``denoising`` and ``latent``."""
+        """The scalars ``loss``, ``denoising`` and ``latent``, and with a likeness ``unlike`` and ``faces``."""
+        chosen = self._settings.effect
         shown = show(batch, self._latents, self._features, self.transformer, self._settings, mix=False)
         noisy, timesteps = self._noisy(batch, shown)  # (b, Z), (b,)
         made = self.transformer(noisy, timesteps, shown.face, shown.image, shown.drop)  # (b, Z)
         x0 = to_x0(self._scheduler, made.float(), noisy, timesteps)  # (b, Z)
         known = self._known(batch)  # (b,)
         latent = ((x0 - shown.latents).square().mean(1) * known).sum() / known.sum().clamp(min=1)
+        logs = {}
         with torch.autocast(x0.device.type, enabled=False):  # the base computes in its own type
-            denoising = self._denoising(batch, self.lae.decode(x0))
-        loss = denoising + self._settings.effect.latent_weight * latent
-        return {"loss": loss, "denoising": denoising.detach(), "latent": latent.detach()}
+            self._loras.set(self.lae.decode(x0))
+            data = gather(self._base, [self._pictures[place] for place in batch.my_places.tolist()], self._drawing)
+            denoising = self._denoising(batch, data)
+            loss = denoising + chosen.latent_weight * latent
+            if self._likeness is not None:
+                unlike, found = self._likeness(self._unet[0], self._ask(batch, data), self._shown_places(batch))
+                loss = loss + chosen.likeness.weight * unlike
+                logs = {"unlike": unlike.detach(), "faces": found}
+        return {"loss": loss, "denoising": denoising.detach(), "latent": latent.detach(), **logs}
 
     def _known(self, batch: Batch) -> Tensor:
         """Who of the batch has a teacher, (b,) bool."""
         return batch.my_places.to(self._latents.device) < self._taught
 
-    def _denoising(self, batch: Batch, flat: Tensor) -> Tensor:
-        """The mean loss of (b, D) LoRAs on their people's pictures."""
-        people = [self._pictures[place] for place in batch.my_places.tolist()]
-        self._loras.set(flat)
-        data = gather(self._base, people, self._drawing)
+    def _denoising(self, batch: Batch, data: Pictured) -> Tensor:
+        """The mean loss of the LoRAs that are set on their people's pictures."""
         apart = Apart(len(batch.places), batch.mine)
         return denoising_losses(self._base, self._unet[0], data, self._drawing, batch.cpu_generator, apart=apart).mean()
+
+    def _shown_places(self, batch: Batch) -> Tensor:
+        """Whom each drawn picture shows, (b * n,) int64."""
+        return batch.my_places.repeat_interleave(self._settings.effect.likeness.pictures)
+
+    def _ask(self, batch: Batch, data: Pictured) -> Asked:
+        """Noise, and captions of the people's pictures, for b * n pictures."""
+        count, device = self._settings.effect.likeness.pictures, self._base.device
+        places = torch.rand(len(batch.places), count, generator=batch.cpu_generator)[batch.mine]
+        noise = torch.randn(len(batch.places), count, *data.latents.shape[1:], generator=batch.cpu_generator)
+        rows = data.rows(places.to(device)).flatten()  # (b * n,)
+        return Asked(
+            noise[batch.mine].flatten(0, 1).to(device),
+            data.prompt_embeds[rows],
+            None if data.pooled_embeds is None else data.pooled_embeds[rows],
+            None if data.time_ids is None else data.time_ids[rows],
+        )
 
     @torch.no_grad()
     def _noisy(self, batch: Batch, shown: Shown) -> tuple[Tensor, Tensor]:
@@ -137,6 +165,7 @@ def train_effect(
     fingerprint: Mapping[str, Any],
     accelerator: Accelerator,
     framing: DreamBoothSettings | None = None,
+    faces: FaceGradient | None = None,
     on_log: OnLog | None = None,
     progress: bool = True,
 ) -> TrainReport:
@@ -154,6 +183,7 @@ def train_effect(
         fingerprint: see ``train``.
         accelerator: see ``train``.
         framing: how pictures are resized and cropped; None for as they are.
+        faces: the recogniser that made the features; ``effect.likeness`` needs it.
         on_log: see ``train``.
         progress: see ``train``.
 
@@ -166,10 +196,15 @@ def train_effect(
         raise BadParameter(f"dit.effect: {difference}; give the base model that the corpus was made with")
     if base.device.type != accelerator.device.type:
         raise BadParameter(f"dit.effect: the base model is on {base.device}, the training on {accelerator.device}")
+    if chosen.likeness.weight and faces is None:
+        raise BadParameter("dit.effect.likeness is on: give the face pack, or set its weight to 0")
     lae.requires_grad_(False)
     for parameter in lae.decoder_parameters():
         parameter.requires_grad_(chosen.train_decoder)
     pictures = EncodedPeople(base, people, features.names, chosen.images, framing)
+    likeness = None
+    if chosen.likeness.weight and faces is not None:
+        likeness = LikenessLoss(base, faces.to(base.device), features, chosen.likeness)
     with (
         ManyLoras(base.unet, lae.layout, float(lae.config.alpha) / lae.layout.rank) as loras,
         gradient_checkpointing(base, chosen.gradient_checkpointing),
@@ -177,7 +212,7 @@ def train_effect(
     ):
         report = train(
             "effect",
-            EffectTask(transformer, lae, latents, features, base, loras, pictures, settings),
+            EffectTask(transformer, lae, latents, features, base, loras, pictures, settings, likeness),
             features.names,
             chosen.loop,
             checkpoint=checkpoint,

@@ -17,9 +17,9 @@ from diffusers import AutoencoderKL
 from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor, nn
 
+from difflora.encoders.align import align
 from difflora.folders import check_model_folder, whole_folder
 from difflora.world.bars import Bar
-from difflora.world.faces.align import align
 from difflora.world.faces.augment import jitter
 from difflora.world.faces.pack import embed_images, pack_folder
 from difflora.world.faces.recogniser import FILE, embed_aligned, load_recogniser

@@ -110,6 +110,22 @@ def test_a_linear_path_and_train_people_count() -> None:
     assert whole.models.lae_parameters > 2 * whole.lora.parameters * whole.models.latent_size
 
 
+def test_drawn_faces_cost_their_pictures() -> None:
+    """As many passes of the base as are drawn, those with a gradient several times dearer, and their activations."""
+
+    def dit(**likeness: int) -> Any:
+        made = make_plan(tiny(dit__effect__likeness={"weight": float(bool(likeness)), **likeness}), root=ROOT)
+        return next(stage for stage in made.stages if stage.name == "dit")
+
+    off, last, more = dit(), dit(pictures=2, steps=8, through=1), dit(pictures=4, steps=8, through=1)
+    assert off.petaflops < last.petaflops
+    assert more.petaflops - off.petaflops == pytest.approx(2 * (last.petaflops - off.petaflops), rel=0.05)
+    whole = dit(pictures=2, steps=8, through=8)
+    ratio = (whole.petaflops - off.petaflops) / (last.petaflops - off.petaflops)
+    assert 1.3 < ratio < 3, "a backward pass is one to two forward passes"
+    assert whole.memory_gib > last.memory_gib > off.memory_gib
+
+
 def test_a_test_split_that_is_too_small_is_said() -> None:
     made = make_plan(tiny(identities__count=100), root=ROOT)
     assert any("wants 32 people of the split test, where about 8 are" in remark for remark in made.remarks)

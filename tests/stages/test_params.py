@@ -46,6 +46,7 @@ def test_every_preset_is_valid(path: Path) -> None:
         ("lae.loop.lr", -1, "lae.loop.lr"),
         ("dit.model.width", 7, "dit.model"),
         ("dit.effect.loop.steps", "many", "dit.effect.loop.steps"),
+        ("dit.effect.likeness", {"weight": 1, "steps": 4, "through": 5}, "through is 5 of 4 steps"),
         ("evaluate.num_inference_steps", 100_000, "evaluate.num_inference_steps is 100000"),
         ("register.num_inference_steps", 100_000, "register.num_inference_steps is 100000"),
         ("models.base.name", "", "models.base.name"),

@@ -9,6 +9,8 @@ from typing import Any
 
 import pytest
 import torch
+import torch.nn.functional as F
+from torch import nn
 
 from difflora.corpus.base import FrozenBase
 from difflora.corpus.draws import denoising_losses, gather
@@ -24,6 +26,8 @@ from difflora.training import pictures as pictures_module
 from difflora.training.batches import Batches
 from difflora.training.conditions import show
 from difflora.training.effect import EffectTask
+from difflora.training.likeness import LikenessLoss
+from difflora.training.likeness_settings import LikenessSettings
 from difflora.training.pictures import EncodedPeople
 from difflora.training.reproducible import weights_digest
 
@@ -156,11 +160,12 @@ def task(village: Any, lae: Any, base: FrozenBase, people: PeopleFolder, setting
     with torch.no_grad():
         latents = lae.encode(village.corpus.rows(village.corpus.indices("train")))
 
-    def make(loras: ManyLoras, **changes: Any) -> tuple[EffectTask, Batches]:
+    def make(loras: ManyLoras, faces: Any = None, **changes: Any) -> tuple[EffectTask, Batches]:
         chosen = settings.model_copy(update={"effect": settings.effect.model_copy(update=changes)})
         pictures = EncodedPeople(base, people, names, 2)
         made = copy.deepcopy((trained.transformer, lae))
-        return EffectTask(*made, latents, features, base, loras, pictures, chosen), Batches(names, 5, 0)
+        likeness = None if faces is None else LikenessLoss(base, faces, features, chosen.effect.likeness)
+        return EffectTask(*made, latents, features, base, loras, pictures, chosen, likeness), Batches(names, 5, 0)
 
     return make
 
@@ -214,6 +219,68 @@ def test_the_loss_on_latents_may_be_added(task: Any, village: Any, base: FrozenB
         losses = made(batches[0])
     torch.testing.assert_close(losses["loss"].detach(), losses["denoising"] + 0.5 * losses["latent"])
     assert losses["latent"] > 0
+
+
+class _Shades(nn.Module):
+    """Stands for a face pack: a random projection of a coarse picture, as long as the village's face features."""
+
+    def __init__(self, dimension: int) -> None:
+        super().__init__()
+        self.register_buffer("turn", torch.randn(48, dimension, generator=torch.Generator().manual_seed(8)))
+
+    def forward(self, pictures: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        coarse = F.adaptive_avg_pool2d(pictures, 4).flatten(1) - 0.5  # (N, 48)
+        return F.normalize(coarse @ self.turn, dim=1), torch.ones(len(pictures), dtype=torch.bool)
+
+
+def test_likeness_may_be_added(task: Any, village: Any, base: FrozenBase) -> None:
+    likeness = LikenessSettings(weight=0.5, pictures=3, steps=3, through=2)
+    with ManyLoras(base.unet, village.corpus.layout, 1.0) as loras:
+        made, batches = task(loras, _Shades(village.features.face.shape[1]), likeness=likeness)
+        losses = made(batches[0])
+        asked: list[Any] = []
+        inner = made._likeness
+        made._likeness = lambda *call: asked.append(call) or inner(*call)
+        again = made(batches[0])
+        losses["loss"].backward()
+    torch.testing.assert_close(losses["loss"].detach(), losses["denoising"] + 0.5 * losses["unlike"])
+    assert losses["faces"] == 1
+    assert again["unlike"] == losses["unlike"], "the draws are the step's own"
+    _, drawn, places = asked[0]
+    assert places.tolist() == batches[0].places.repeat_interleave(3).tolist()
+    assert len(drawn.noise) == len(drawn.prompt_embeds) == 15
+    assert not torch.equal(drawn.noise[0], drawn.noise[1])
+    assert made.transformer.skip.weight.grad.abs().max() > 0
+
+
+def test_likeness_needs_the_face_pack(
+    village: Any, lae: Any, base: FrozenBase, people: PeopleFolder, settings: DitSettings, tmp_path: Path
+) -> None:
+    effect = settings.effect.model_copy(update={"likeness": LikenessSettings(weight=1.0)})
+    with pytest.raises(BadParameter, match=r"dit\.effect\.likeness is on: give the face pack"):
+        _train(village, lae, base, people, settings.model_copy(update={"effect": effect}), tmp_path)
+
+
+def test_trained_for_likeness_sampled_loras_are_alike(
+    village: Any, lae: Any, base: FrozenBase, people: PeopleFolder, settings: DitSettings, tmp_path: Path
+) -> None:
+    """The history tells of it, and a training goes on where it stopped."""
+    likeness = LikenessSettings(weight=3.0, steps=3, through=3)
+    loop = settings.effect.loop.model_copy(update={"steps": 40, "log_every": 10, "save_every": 10})
+    effect = settings.effect.model_copy(update={"likeness": likeness, "loop": loop})
+    chosen, faces = settings.model_copy(update={"effect": effect}), _Shades(village.features.face.shape[1])
+    whole = _train(village, lae, base, people, chosen, tmp_path / "whole", faces=faces)
+    history = whole.effect_report.history
+    assert history[-1]["unlike"] < history[0]["unlike"] - 0.1
+
+    def stop(step: int, _: Any) -> None:
+        if step == 20:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        _train(village, lae, base, people, chosen, tmp_path / "cut", faces=faces, on_effect_log=stop)
+    resumed = _train(village, lae, base, people, chosen, tmp_path / "cut", faces=faces)
+    assert weights_digest(resumed.transformer) == weights_digest(whole.transformer)
 
 
 def test_training_people_without_a_lora_are_learnt_from_too(

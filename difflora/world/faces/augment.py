@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from difflora.world.faces.align import align
+from difflora.encoders.align import align
 from difflora.world.pool import Pool
 
 _TAPS = torch.arange(-6.0, 7.0)

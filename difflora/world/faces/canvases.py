@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from difflora.world.faces.align import warp
+from difflora.encoders.align import warp
 from difflora.world.faces.augment import degrade
 from difflora.world.pool import Pool
 from difflora.world.render import SIZE, render_backgrounds

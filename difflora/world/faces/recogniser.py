@@ -12,9 +12,9 @@ import torch.nn.functional as F
 from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor, nn
 
+from difflora.encoders.align import CROP, align
 from difflora.errors import BadFile
 from difflora.world.bars import Bar
-from difflora.world.faces.align import CROP, align
 from difflora.world.faces.augment import training_crops
 from difflora.world.faces.export import export_onnx, load_weights, open_session
 from difflora.world.faces.layers import ConvNorm, LinearNorm, channels_last, folded

@@ -18,12 +18,12 @@ import torch.nn.functional as F
 from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor, nn
 
+from difflora.encoders.align import CROP
 from difflora.encoders.recogniser import FaceRecogniser
 from difflora.encoders.whole import resized
 from difflora.world.augment import soften
 from difflora.world.bars import Bar
 from difflora.world.cached import cached
-from difflora.world.faces.align import CROP
 from difflora.world.faces.export import export_onnx
 from difflora.world.faces.layers import ConvNorm, channels_last, folded
 from difflora.world.faces.metrics import verification

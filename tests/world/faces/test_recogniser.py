@@ -9,8 +9,8 @@ import pytest
 import torch
 import torch.nn.functional as F
 
+from difflora.encoders.align import align
 from difflora.errors import BadFile
-from difflora.world.faces.align import align
 from difflora.world.faces.augment import blur, degrade, jitter, training_crops
 from difflora.world.faces.layers import folded
 from difflora.world.faces.metrics import verification

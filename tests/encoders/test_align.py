@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from difflora.world.faces.align import align, similarity
+from difflora.encoders.align import align, similarity
 
 face_align = pytest.importorskip("insightface.utils.face_align")
 

@@ -1,0 +1,94 @@
+"""Likeness as a loss: pictures are drawn under generated LoRAs, and their faces compared with the person's.
+
+The denoising loss says little of a face: most of it is noise that no LoRA foretells. So pictures are drawn from pure
+noise, as a user will draw them, and the gradient of the face's cosine to the person's other pictures flows back through
+the VAE's decoder and the last steps of sampling (after ID losses such as PuLID's, arXiv 2404.16022, and DRaFT's
+truncated gradient, arXiv 2309.17400). The recogniser is the one that conditions, so the cosine by it flatters: what
+counts is the cosine by a recogniser that nothing else uses.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from difflora.corpus.base import FrozenBase
+from difflora.corpus.latents import decode_latents
+from difflora.encoders.face_gradient import FaceGradient
+from difflora.samplers import make_scheduler
+from difflora.training.features import ConditionFeatures
+from difflora.training.likeness_settings import LikenessSettings
+
+
+@dataclass(frozen=True)
+class Asked:
+    """What N pictures are drawn from.
+
+    Attributes:
+        noise: (N, C, h, w) float32, normal.
+        prompt_embeds: (N, L, W), in the UNet's type.
+        pooled_embeds: (N, W2) likewise; None where the UNet takes none.
+        time_ids: (N, 6) with them.
+    """
+
+    noise: Tensor
+    prompt_embeds: Tensor
+    pooled_embeds: Tensor | None
+    time_ids: Tensor | None
+
+
+class LikenessLoss:
+    """One less the cosine of drawn faces to their people's.
+
+    Args:
+        base: the frozen base model, under LoRAs when this is called.
+        faces: the recogniser, on the base's device.
+        features: of N people, computed by the same recogniser: a person's mean embedding is what is aimed at.
+        settings: how pictures are drawn.
+    """
+
+    def __init__(
+        self, base: FrozenBase, faces: FaceGradient, features: ConditionFeatures, settings: LikenessSettings
+    ) -> None:
+        self._base, self._faces, self._settings = base, faces, settings
+        sums = features.face.new_zeros(len(features.names), features.face.shape[1])
+        self._people = F.normalize(sums.index_add(0, features.owners, features.face), dim=1)  # (N, D)
+
+    def __call__(self, unet: nn.Module, asked: Asked, places: Tensor) -> tuple[Tensor, Tensor]:
+        """The loss of one batch.
+
+        Args:
+            unet: the base's, compiled or not.
+            asked: what N pictures are drawn from.
+            places: (N,) int64, whom each shows.
+
+        Returns:
+            The mean over pictures with a face of 1 - cosine, a scalar, 0 where there is none; and the share of
+            pictures with one.
+        """
+        embeddings, found = self._faces(self._draw(unet, asked))  # (N, D), (N,)
+        cosines = (embeddings * self._people[places.to(embeddings.device)]).sum(1)  # (N,)
+        loss = ((1 - cosines) * found).sum() / found.sum().clamp(min=1)
+        return loss, found.float().mean()
+
+    def _draw(self, unet: nn.Module, asked: Asked) -> Tensor:
+        """Pictures (N, 3, H, W), with a gradient of the last steps."""
+        scheduler = make_scheduler(self._settings.sampler, self._base.pipeline.scheduler)
+        scheduler.set_timesteps(self._settings.steps, device=asked.noise.device)
+        conditions = None
+        if asked.pooled_embeds is not None:
+            conditions = {"text_embeds": asked.pooled_embeds, "time_ids": asked.time_ids}
+        latents = asked.noise * scheduler.init_noise_sigma  # (N, C, h, w)
+        first = len(scheduler.timesteps) - self._settings.through
+        for place, timestep in enumerate(scheduler.timesteps):
+            with torch.set_grad_enabled(place >= first and torch.is_grad_enabled()):
+                shown = scheduler.scale_model_input(latents, timestep).to(asked.prompt_embeds.dtype)
+                shown = shown.contiguous(memory_format=torch.channels_last)
+                output = unet(
+                    shown, timestep, encoder_hidden_states=asked.prompt_embeds, added_cond_kwargs=conditions
+                ).sample
+                latents = scheduler.step(output.float(), timestep, latents).prev_sample
+        return decode_latents(self._base, latents)
