@@ -1,0 +1,216 @@
+"""How alike can LoRAs of this autoencoder be, and can one picture foretell such LoRAs?
+
+The latents that a hypernetwork makes of training people are moved by the likeness of drawn faces alone, a person's at
+a time and each with a gradient of the same length, for some steps. Held-out people's say how far that goes, beside
+the start, the person's own LoRA and its reconstruction; then a ridge regression learns the training people's from their
+features in the place of the linear skip, and draws fresh people of another seed of the renderer, beside the
+hypernetworks that are given. Whatever is drawn is scored by both recognisers, of which the independent one is not
+trained against. A chain must have been run up to `dit`.
+
+    python -m benchmarks.refined --people 200 --steps 15 --models models/dit --out outputs/refined.json
+"""
+
+from __future__ import annotations
+
+import copy
+import math
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Annotated, Any
+
+import torch
+import typer
+from rich.console import Console
+from rich.table import Table
+from torch import Tensor
+from tqdm import tqdm
+
+from difflora.corpus.draws import gather
+from difflora.corpus.many import ManyLoras
+from difflora.corpus.settings import DreamBoothSettings
+from difflora.encoders.face_gradient import FaceGradient
+from difflora.encoders.faces import InsightFaceEncoder
+from difflora.errors import BadParameter
+from difflora.evaluation.likeness import Faces, Likeness, similarity
+from difflora.files import write_json
+from difflora.inference.painter import Painter
+from difflora.models import DiffLoRAPipeline
+from difflora.stages.evaluate import open_pipeline
+from difflora.stages.params import load_params
+from difflora.stages.workspace import Workspace
+from difflora.training import ConditionFeatures
+from difflora.training.likeness import Asked, LikenessLoss
+from difflora.training.likeness_settings import LikenessSettings
+from difflora.training.pictures import EncodedPeople
+from difflora.training.ridge import fit_ridge
+from difflora.world.agreement import ClassifierAgreement
+from difflora.world.identities import RenderedPeople
+
+_AT_ONCE, _PICTURES, _HELD_OUT = 8, 2, 8
+
+
+class Bench:
+    """A chain's models, and what scores pictures.
+
+    Args:
+        workspace: of the chain.
+    """
+
+    def __init__(self, workspace: Workspace) -> None:
+        faces, params = workspace.open_faces(), workspace.params
+        if not isinstance(faces, InsightFaceEncoder):
+            raise BadParameter("models.faces.pack: likeness needs a face pack")
+        self.workspace, self.faces, self.images = workspace, faces, workspace.open_images()
+        self.base, self.people, self.corpus = workspace.open_base(), workspace.open_people(), workspace.open_corpus()
+        self.pipeline = open_pipeline(workspace, faces, workspace.dit)
+        self.features = ConditionFeatures.load(workspace.features)
+        self.likeness = Likeness(faces, params.evaluate.independent)
+        self.agreement = ClassifierAgreement(params.evaluate.agreement_options["assets"])
+        self.pipeline.lae.requires_grad_(False)
+
+    def names(self, split: str, count: int) -> list[str]:
+        """The first people of a split with a LoRA."""
+        return [entry.identity for entry in self.corpus.entries if entry.split == split][:count]
+
+    @torch.no_grad()
+    def start(self, features: ConditionFeatures) -> Tensor:
+        """(N, Z): the mean of what the hypernetwork makes of each of a person's pictures."""
+        made = self.pipeline.transformer.skip_inputs(
+            *self.pipeline.transformer.standardised(features.face, features.image)
+        )
+        skip: Any = self.pipeline.transformer.skip
+        latents = skip(made)  # (M, Z)
+        sums = latents.new_zeros(len(features.names), latents.shape[1]).index_add(0, features.owners, latents)
+        return sums / features.counts[:, None]
+
+    def refine(self, names: Sequence[str], steps: int, rate: float) -> tuple[Tensor, Tensor]:
+        """Latents (N, Z) before and after."""
+        features, lae = self.features.of(names), self.pipeline.lae
+        before, settings = self.start(features), LikenessSettings(weight=1.0, pictures=_PICTURES)
+        loss = LikenessLoss(self.base, FaceGradient(self.faces), features, settings)
+        pictures = EncodedPeople(self.base, self.people, names, self.workspace.params.dit.effect.images)
+        after, generator = before.clone(), torch.Generator().manual_seed(1)
+        with ManyLoras(self.base.unet, lae.layout, float(lae.config.alpha) / lae.layout.rank) as loras:
+            for first in tqdm(range(0, len(names), _AT_ONCE), desc="refining", unit="batch"):
+                places = torch.arange(first, min(first + _AT_ONCE, len(names)))
+                data = gather(self.base, [pictures[place] for place in places.tolist()], DreamBoothSettings())
+                latents = before[places].clone().requires_grad_()
+                optimiser = torch.optim.Adam([latents], lr=rate)
+                for step in range(steps):
+                    optimiser.param_groups[0]["lr"] = rate * (0.55 + 0.45 * math.cos(math.pi * step / steps))
+                    loras.set(lae.decode(latents))
+                    rows = data.rows(torch.rand(len(places), _PICTURES, generator=generator)).flatten()
+                    noise = torch.randn(len(rows), *data.latents.shape[1:], generator=generator)
+                    pooled, told = data.pooled_embeds, data.time_ids
+                    asked = Asked(
+                        noise,
+                        data.prompt_embeds[rows],
+                        None if pooled is None else pooled[rows],
+                        None if told is None else told[rows],
+                    )
+                    unlike, _ = loss(self.base.unet, asked, places.repeat_interleave(_PICTURES))
+                    (gradient,) = torch.autograd.grad(unlike, latents)
+                    latents.grad = gradient / gradient.norm(dim=1, keepdim=True).clamp(min=1e-9)
+                    optimiser.step()
+                after[places] = latents.detach()
+        return before, after
+
+    def score(self, flat: Tensor, real: Sequence[Faces], words: Sequence[str], seed: int = 1000) -> dict[str, float]:
+        """Mean likeness by both recognisers and prompts followed, of LoRAs (P, D)."""
+        chosen, lae = self.workspace.params.evaluate, self.pipeline.lae
+        prompts = [[one.format(person=f"a {word}") for one in chosen.prompts] for word in words]
+        seeds = [[seed + place for place in range(len(chosen.prompts))] for _ in words]
+        found: dict[str, list[float]] = {}
+        with Painter(self.base, lae.layout, chosen.pictures) as painter:
+            scale = float(lae.config.alpha) / lae.layout.rank
+            drawn = painter.paint_people(prompts, seeds, flat, scale)  # (P, K, 3, H, W)
+        for pictures, others, asked in zip(drawn, real, prompts, strict=True):
+            for name, values in similarity(self.likeness.look(pictures), others).items():
+                found.setdefault(name, []).append(float(values.mean()))
+            found.setdefault("prompts", []).append(float(self.agreement.score(pictures, asked).mean()))
+        return {name: round(sum(values) / len(values), 4) for name, values in found.items()}
+
+
+def _held_out(bench: Bench, steps: int, rate: float) -> Iterator[tuple[str, dict[str, float]]]:
+    """Validation people: their LoRAs before and after, their own, and its reconstruction."""
+    names, lae = bench.names("validation", _HELD_OUT), bench.pipeline.lae
+    real = [bench.likeness.look(bench.people.person(name).references) for name in names]
+    words = [bench.people.person(name).class_word for name in names]
+    own = bench.corpus.rows([bench.corpus.places[name] for name in names]).float()
+    before, after = bench.refine(names, steps, rate)
+    with torch.no_grad():
+        rows = {
+            "generated": lae.decode(before),
+            "refined": lae.decode(after),
+            "reconstruction of their own": lae.decode(lae.encode(own)),
+            "their own": own,
+        }
+    for name, flat in rows.items():
+        yield name, bench.score(flat, real, words)
+
+
+def _fresh(
+    bench: Bench, people: int, fresh: int, seed: int, steps: int, rate: float, models: Sequence[str]
+) -> Iterator[tuple[str, dict[str, float]]]:
+    """Fresh people from one picture: hypernetworks, and the linear skip fitted to latents before and after."""
+    source = RenderedPeople(seed=seed)
+    shown, real, words = [], [], []
+    for identity in source.ids(fresh):
+        candidates = source.candidates(identity, 6, 1)
+        pictures = candidates.images
+        if bench.likeness.look(pictures[:1]).found.all():
+            shown.append(pictures[0].permute(1, 2, 0).numpy())
+            real.append(bench.likeness.look(pictures[1:]))
+            words.append(candidates.class_word)
+    face, image = torch.from_numpy(bench.faces.encode(shown).embeddings), bench.images(shown)
+
+    def made(pipeline: DiffLoRAPipeline) -> dict[str, float]:
+        generator = torch.Generator().manual_seed(0)
+        flat, _ = pipeline.generate(face, image, generator=generator, guidance_scale=1.0, strength=1.0)
+        return bench.score(flat, real, words)
+
+    for folder in models:
+        yield folder, made(open_pipeline(bench.workspace, bench.faces, Path(folder)))
+    names = bench.names("train", people)
+    features = bench.features.of(names)
+    before, after = bench.refine(names, steps, rate)
+    for name, latents in (("ridge on generated", before), ("ridge on refined", after)):
+        pipeline = copy.copy(bench.pipeline)
+        transformer = pipeline.transformer
+        inputs = transformer.skip_inputs(*transformer.standardised(features.face, features.image))
+        fitted = fit_ridge(inputs, latents, features.owners, bench.workspace.params.dit.ridge)
+        skip: Any = transformer.skip
+        with torch.no_grad():
+            skip.weight.copy_(fitted.weight)
+            skip.bias.copy_(fitted.bias)
+        yield f"{name}, {len(names)} people", made(pipeline)
+
+
+def main(
+    params: Annotated[Path, typer.Option(help="The workspace's parameters.")] = Path("params.yaml"),
+    people: Annotated[int, typer.Option(min=2, help="Training people whose latents are refined.")] = 200,
+    steps: Annotated[int, typer.Option(min=1, help="Of each.")] = 15,
+    rate: Annotated[float, typer.Option(help="Of Adam on latents, at first.")] = 0.08,
+    fresh: Annotated[int, typer.Option(min=1, help="People of another seed who are scored.")] = 48,
+    seed: Annotated[int, typer.Option(help="Of those.")] = 4711,
+    models: Annotated[str, typer.Option(help="Hypernetworks' folders, with commas between.")] = "models/dit",
+    out: Annotated[Path | None, typer.Option(help="JSON file for the figures.")] = None,
+) -> None:
+    """Measures, and prints two tables."""
+    bench = Bench(Workspace(params.resolve().parent, load_params(params)))
+    figures = {
+        "held out": dict(_held_out(bench, steps, rate)),
+        "fresh": dict(_fresh(bench, people, fresh, seed, steps, rate, [one for one in models.split(",") if one])),
+    }
+    for title, rows in figures.items():
+        table = Table("", *next(iter(rows.values())), title=title)
+        for name, row in rows.items():
+            table.add_row(name, *(f"{value:.3f}" for value in row.values()))
+        Console().print(table)
+    if out is not None:
+        out.parent.mkdir(parents=True, exist_ok=True)
+        write_json(out, {"people": people, "steps": steps, "rate": rate, **figures})
+
+
+if __name__ == "__main__":
+    typer.run(main)
