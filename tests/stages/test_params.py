@@ -108,3 +108,12 @@ def test_dvc_knows_every_step_and_its_sections() -> None:
             assert need in made or (ROOT / need).exists(), f"{need} is made by no earlier step"
         for out in (*stage.get("outs", []), *stage.get("metrics", []), *stage.get("plots", [])):
             made.add(out if isinstance(out, str) else next(iter(out)))
+
+
+def test_whole_pictures_have_no_faces_to_compare(tmp_path: Path) -> None:
+    values = yaml.safe_load((ROOT / "presets" / "embedded-style.yaml").read_text())
+    _change(values, "dit.effect.likeness.weight", 1.0)
+    path = tmp_path / "params.yaml"
+    path.write_text(yaml.safe_dump(values))
+    with pytest.raises(BadParameter, match=r"likeness\.weight: whole pictures have no faces"):
+        load_params(path)
