@@ -60,7 +60,7 @@ def test_batches_equal_insightface_one_by_one(encoder: InsightFaceEncoder) -> No
         encoder._detector = _KnownFaces((np.array([0.0, 0, 9, 9]), points))
         crops.append(encoder.crop(picture, encoder.faces(picture)[0]))
         stub: Any = type("Face", (), {"kps": points})()
-        feature = encoder._recogniser._model.get(np.ascontiguousarray(picture[..., ::-1]), stub)
+        feature = encoder.recogniser._model.get(np.ascontiguousarray(picture[..., ::-1]), stub)
         single.append(feature / np.linalg.norm(feature))
     embeddings = encoder.embed_crops(crops)
     np.testing.assert_allclose(embeddings, np.stack(single), atol=1e-4)
