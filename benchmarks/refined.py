@@ -101,14 +101,7 @@ class Bench:
                     loras.set(lae.decode(latents))
                     rows = data.rows(torch.rand(len(places), _PICTURES, generator=generator)).flatten()
                     noise = torch.randn(len(rows), *data.latents.shape[1:], generator=generator)
-                    pooled, told = data.pooled_embeds, data.time_ids
-                    asked = Asked(
-                        noise,
-                        data.prompt_embeds[rows],
-                        None if pooled is None else pooled[rows],
-                        None if told is None else told[rows],
-                    )
-                    unlike, _ = loss(self.base.unet, asked, places.repeat_interleave(_PICTURES))
+                    unlike, _ = loss(self.base.unet, Asked.of(data, rows, noise), places.repeat_interleave(_PICTURES))
                     (gradient,) = torch.autograd.grad(unlike, latents)
                     latents.grad = gradient / gradient.norm(dim=1, keepdim=True).clamp(min=1e-9)
                     optimiser.step()

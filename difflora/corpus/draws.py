@@ -255,7 +255,24 @@ def squared_errors(
         target = scheduler.get_velocity(latents, noise, timesteps)  # (N, C, h, w)
     else:
         target = noise if kind == "epsilon" else latents
+    output = predict(unet, noisy, timesteps, prompt, pooled, time_ids)
+    return F.mse_loss(output, target, reduction="none")
+
+
+def predict(
+    unet: nn.Module, noisy: Tensor, timesteps: Tensor, prompt: Tensor, pooled: Tensor | None, time_ids: Tensor | None
+) -> Tensor:
+    """What a UNet makes of noisy latents (N, C, h, w), computed in its own type: (N, C, h, w) float32.
+
+    Args:
+        unet: the base's UNet, under LoRAs or not.
+        noisy: (N, C, h, w), scaled as the UNet wants them.
+        timesteps: (N,) int64, or one for all.
+        prompt: (N, L, W) embeddings, in the UNet's type.
+        pooled: (N, W2) likewise; None where the UNet takes none.
+        time_ids: (N, 6) with them.
+    """
     conditions = None if pooled is None else {"text_embeds": pooled, "time_ids": time_ids}
     noisy = noisy.to(prompt.dtype).contiguous(memory_format=torch.channels_last)
-    output = unet(noisy, timesteps, encoder_hidden_states=prompt, added_cond_kwargs=conditions).sample
-    return F.mse_loss(output.float(), target, reduction="none")
+    output: Tensor = unet(noisy, timesteps, encoder_hidden_states=prompt, added_cond_kwargs=conditions).sample
+    return output.float()

@@ -119,7 +119,7 @@ def _dit(params: Params, counted: Counted, much: Quantities, assumed: Assumption
         ]
         kept = counted.unet_train.saved * (assumed.checkpointed if effect.gradient_checkpointing else 1)
         both = _trained(size + counted.lae_parameters, effect.loop) + _frozen(params, counted)
-        drawn, alike = _likeness(params, counted, much, kept)
+        drawn, alike = _likeness(params, counted, much, through, kept)
         work += alike
         both += pictures * kept + drawn + people * (counted.dit_train.saved + counted.lae_train.saved)
         memory = max(memory, both)
@@ -127,14 +127,23 @@ def _dit(params: Params, counted: Counted, much: Quantities, assumed: Assumption
     return _stage("dit", work, assumed, memory=memory, disk=stored)
 
 
-def _likeness(params: Params, counted: Counted, much: Quantities, kept: float) -> tuple[float, list[Cost]]:
-    """Bytes that a step of ``dit.effect.likeness`` keeps, and its work; the recogniser's is small beside it."""
+def _likeness(
+    params: Params, counted: Counted, much: Quantities, through: Cost, kept: float
+) -> tuple[float, list[Cost]]:
+    """Bytes that a step of ``dit.effect.likeness`` keeps, and its work; the recogniser's is small beside it.
+
+    Args:
+        params: all parameters.
+        counted: their models.
+        much: how much there is of everything.
+        through: a pass of the base forwards and backwards.
+        kept: bytes of activations that it keeps.
+    """
     effect = params.dit.effect
     chosen = effect.likeness
     if not chosen.weight:
         return 0.0, []
     pictures = effect.loop.batch_size * chosen.pictures
-    through = counted.unet_train + counted.unet if effect.gradient_checkpointing else counted.unet_train
     work = [
         counted.unet.times(much.effect_steps * (chosen.steps - chosen.through), pictures),
         through.times(much.effect_steps * chosen.through, pictures),

@@ -123,12 +123,7 @@ class EffectTask(nn.Module):
         places = torch.rand(len(batch.places), count, generator=batch.cpu_generator)[batch.mine]
         noise = torch.randn(len(batch.places), count, *data.latents.shape[1:], generator=batch.cpu_generator)
         rows = data.rows(places.to(device)).flatten()  # (b * n,)
-        return Asked(
-            noise[batch.mine].flatten(0, 1).to(device),
-            data.prompt_embeds[rows],
-            None if data.pooled_embeds is None else data.pooled_embeds[rows],
-            None if data.time_ids is None else data.time_ids[rows],
-        )
+        return Asked.of(data, rows, noise[batch.mine].flatten(0, 1).to(device))
 
     @torch.no_grad()
     def _noisy(self, batch: Batch, shown: Shown) -> tuple[Tensor, Tensor]:
@@ -196,15 +191,15 @@ def train_effect(
         raise BadParameter(f"dit.effect: {difference}; give the base model that the corpus was made with")
     if base.device.type != accelerator.device.type:
         raise BadParameter(f"dit.effect: the base model is on {base.device}, the training on {accelerator.device}")
-    if chosen.likeness.weight and faces is None:
-        raise BadParameter("dit.effect.likeness is on: give the face pack, or set its weight to 0")
+    likeness = None
+    if chosen.likeness.weight:
+        if faces is None:
+            raise BadParameter("dit.effect.likeness is on: give the face pack, or set its weight to 0")
+        likeness = LikenessLoss(base, faces.to(base.device), features, chosen.likeness)
     lae.requires_grad_(False)
     for parameter in lae.decoder_parameters():
         parameter.requires_grad_(chosen.train_decoder)
     pictures = EncodedPeople(base, people, features.names, chosen.images, framing)
-    likeness = None
-    if chosen.likeness.weight and faces is not None:
-        likeness = LikenessLoss(base, faces.to(base.device), features, chosen.likeness)
     with (
         ManyLoras(base.unet, lae.layout, float(lae.config.alpha) / lae.layout.rank) as loras,
         gradient_checkpointing(base, chosen.gradient_checkpointing),

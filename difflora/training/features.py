@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Literal
 
 import torch
+import torch.nn.functional as F
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 from tqdm import tqdm
@@ -73,6 +74,12 @@ class ConditionFeatures:
     def owners(self) -> Tensor:
         """(M,) int64, the place of the person whose picture each is."""
         return torch.arange(len(self.counts), device=self.counts.device).repeat_interleave(self.counts)
+
+    @property
+    def mean_faces(self) -> Tensor:
+        """(N, Df) float32 unit vectors: the direction of each person's mean face feature."""
+        sums = self.face.new_zeros(len(self.names), self.face.shape[1]).index_add_(0, self.owners, self.face)
+        return F.normalize(sums, dim=1)
 
     def of(self, names: Sequence[str]) -> ConditionFeatures:
         """The features of some people, in the order of their names.

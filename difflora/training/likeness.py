@@ -12,10 +12,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from difflora.corpus.base import FrozenBase
+from difflora.corpus.draws import Batch, predict
 from difflora.corpus.latents import decode_latents
 from difflora.encoders.face_gradient import FaceGradient
 from difflora.samplers import make_scheduler
@@ -39,6 +39,17 @@ class Asked:
     pooled_embeds: Tensor | None
     time_ids: Tensor | None
 
+    @classmethod
+    def of(cls, data: Batch, rows: Tensor, noise: Tensor) -> Asked:
+        """The captions of N of the people's pictures, at rows (N,) int64, and noise (N, C, h, w) on their device."""
+        pooled, told = data.pooled_embeds, data.time_ids
+        return cls(
+            noise,
+            data.prompt_embeds[rows],
+            None if pooled is None else pooled[rows],
+            None if told is None else told[rows],
+        )
+
 
 class LikenessLoss:
     """One less the cosine of drawn faces to their people's.
@@ -54,8 +65,7 @@ class LikenessLoss:
         self, base: FrozenBase, faces: FaceGradient, features: ConditionFeatures, settings: LikenessSettings
     ) -> None:
         self._base, self._faces, self._settings = base, faces, settings
-        sums = features.face.new_zeros(len(features.names), features.face.shape[1])
-        self._people = F.normalize(sums.index_add(0, features.owners, features.face), dim=1)  # (N, D)
+        self._people = features.mean_faces  # (N, D)
 
     def __call__(self, unet: nn.Module, asked: Asked, places: Tensor) -> tuple[Tensor, Tensor]:
         """The loss of one batch.
@@ -78,17 +88,11 @@ class LikenessLoss:
         """Pictures (N, 3, H, W), with a gradient of the last steps."""
         scheduler = make_scheduler(self._settings.sampler, self._base.pipeline.scheduler)
         scheduler.set_timesteps(self._settings.steps, device=asked.noise.device)
-        conditions = None
-        if asked.pooled_embeds is not None:
-            conditions = {"text_embeds": asked.pooled_embeds, "time_ids": asked.time_ids}
         latents = asked.noise * scheduler.init_noise_sigma  # (N, C, h, w)
         first = len(scheduler.timesteps) - self._settings.through
         for place, timestep in enumerate(scheduler.timesteps):
             with torch.set_grad_enabled(place >= first and torch.is_grad_enabled()):
-                shown = scheduler.scale_model_input(latents, timestep).to(asked.prompt_embeds.dtype)
-                shown = shown.contiguous(memory_format=torch.channels_last)
-                output = unet(
-                    shown, timestep, encoder_hidden_states=asked.prompt_embeds, added_cond_kwargs=conditions
-                ).sample
-                latents = scheduler.step(output.float(), timestep, latents).prev_sample
+                shown = scheduler.scale_model_input(latents, timestep)
+                output = predict(unet, shown, timestep, asked.prompt_embeds, asked.pooled_embeds, asked.time_ids)
+                latents = scheduler.step(output, timestep, latents).prev_sample
         return decode_latents(self._base, latents)
