@@ -24,9 +24,9 @@ from difflora.models.sampling import sample_latents
 from difflora.plan.counted import FACE_DIM, IMAGE_DIM
 from difflora.training import ConditionFeatures, LoopSettings
 from difflora.training.batches import Batches
-from difflora.training.dit import DitTask
 from difflora.training.lae import LaeTask
 from difflora.training.loop import step_once
+from difflora.training.on_latents import DitTask
 from difflora.training.rows import LoraRows
 from difflora.training.state import TrainingState
 

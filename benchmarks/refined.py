@@ -13,40 +13,36 @@ trained against. A chain must have been run up to `dit`.
 from __future__ import annotations
 
 import copy
-import math
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import torch
 import typer
 from rich.console import Console
 from rich.table import Table
 from torch import Tensor
-from tqdm import tqdm
 
-from difflora.corpus.draws import gather
-from difflora.corpus.many import ManyLoras
-from difflora.corpus.settings import DreamBoothSettings
 from difflora.encoders.face_gradient import FaceGradient
 from difflora.encoders.faces import InsightFaceEncoder
 from difflora.errors import BadParameter
 from difflora.evaluation.likeness import Faces, Likeness, similarity
 from difflora.files import write_json
 from difflora.inference.painter import Painter
-from difflora.models import DiffLoRAPipeline
+from difflora.models import DiffLoRAPipeline, make_scheduler, sample_latents
+from difflora.processes import make_accelerator
 from difflora.stages.evaluate import open_pipeline
 from difflora.stages.params import load_params
 from difflora.stages.workspace import Workspace
 from difflora.training import ConditionFeatures
-from difflora.training.likeness import Asked, LikenessLoss
-from difflora.training.likeness_settings import LikenessSettings
+from difflora.training.on_latents import begin_transformer
 from difflora.training.pictures import EncodedPeople
-from difflora.training.ridge import fit_ridge
+from difflora.training.refine import mean_of_people, refine_latents
+from difflora.training.refine_settings import RefineSettings
 from difflora.world.agreement import ClassifierAgreement
 from difflora.world.identities import RenderedPeople
 
-_AT_ONCE, _PICTURES, _HELD_OUT = 8, 2, 8
+_HELD_OUT = 8
 
 
 class Bench:
@@ -72,41 +68,37 @@ class Bench:
         """The first people of a split with a LoRA."""
         return [entry.identity for entry in self.corpus.entries if entry.split == split][:count]
 
-    @torch.no_grad()
-    def start(self, features: ConditionFeatures) -> Tensor:
+    def made(self, features: ConditionFeatures) -> Tensor:
         """(N, Z): the mean of what the hypernetwork makes of each of a person's pictures."""
-        made = self.pipeline.transformer.skip_inputs(
-            *self.pipeline.transformer.standardised(features.face, features.image)
+        noise = self.workspace.params.dit.noise
+        sampled = sample_latents(
+            self.pipeline.transformer,
+            make_scheduler(noise, self.workspace.params.dit.model.prediction_type),
+            features.face,
+            features.image,
+            num_inference_steps=20,
+            generator=torch.Generator().manual_seed(0),
         )
-        skip: Any = self.pipeline.transformer.skip
-        latents = skip(made)  # (M, Z)
-        sums = latents.new_zeros(len(features.names), latents.shape[1]).index_add(0, features.owners, latents)
-        return sums / features.counts[:, None]
+        return mean_of_people(sampled, features)
 
-    def refine(self, names: Sequence[str], steps: int, rate: float) -> tuple[Tensor, Tensor]:
-        """Latents (N, Z) before and after."""
-        features, lae = self.features.of(names), self.pipeline.lae
-        before, settings = self.start(features), LikenessSettings(weight=1.0, pictures=_PICTURES)
-        loss = LikenessLoss(self.base, FaceGradient(self.faces), features, settings)
+    def refine(self, names: Sequence[str], settings: RefineSettings, folder: Path) -> tuple[Tensor, Tensor]:
+        """Latents (N, Z) before and after; who is done is kept in the folder."""
+        features = self.features.of(names)
+        before = self.made(features)
         pictures = EncodedPeople(self.base, self.people, names, self.workspace.params.dit.effect.images)
-        after, generator = before.clone(), torch.Generator().manual_seed(1)
-        with ManyLoras(self.base.unet, lae.layout, float(lae.config.alpha) / lae.layout.rank) as loras:
-            for first in tqdm(range(0, len(names), _AT_ONCE), desc="refining", unit="batch"):
-                places = torch.arange(first, min(first + _AT_ONCE, len(names)))
-                data = gather(self.base, [pictures[place] for place in places.tolist()], DreamBoothSettings())
-                latents = before[places].clone().requires_grad_()
-                optimiser = torch.optim.Adam([latents], lr=rate)
-                for step in range(steps):
-                    optimiser.param_groups[0]["lr"] = rate * (0.55 + 0.45 * math.cos(math.pi * step / steps))
-                    loras.set(lae.decode(latents))
-                    rows = data.rows(torch.rand(len(places), _PICTURES, generator=generator)).flatten()
-                    noise = torch.randn(len(rows), *data.latents.shape[1:], generator=generator)
-                    unlike, _ = loss(self.base.unet, Asked.of(data, rows, noise), places.repeat_interleave(_PICTURES))
-                    (gradient,) = torch.autograd.grad(unlike, latents)
-                    latents.grad = gradient / gradient.norm(dim=1, keepdim=True).clamp(min=1e-9)
-                    optimiser.step()
-                after[places] = latents.detach()
-        return before, after
+        moved = refine_latents(
+            before,
+            self.pipeline.lae,
+            features,
+            self.base,
+            FaceGradient(self.faces),
+            pictures,
+            settings,
+            checkpoint=folder,
+            fingerprint={"people": list(names)},
+            accelerator=make_accelerator("cpu"),
+        )
+        return before, moved.latents
 
     def score(self, flat: Tensor, real: Sequence[Faces], words: Sequence[str], seed: int = 1000) -> dict[str, float]:
         """Mean likeness by both recognisers and prompts followed, of LoRAs (P, D)."""
@@ -124,13 +116,13 @@ class Bench:
         return {name: round(sum(values) / len(values), 4) for name, values in found.items()}
 
 
-def _held_out(bench: Bench, steps: int, rate: float) -> Iterator[tuple[str, dict[str, float]]]:
+def _held_out(bench: Bench, settings: RefineSettings, folder: Path) -> Iterator[tuple[str, dict[str, float]]]:
     """Validation people: their LoRAs before and after, their own, and its reconstruction."""
     names, lae = bench.names("validation", _HELD_OUT), bench.pipeline.lae
     real = [bench.likeness.look(bench.people.person(name).references) for name in names]
     words = [bench.people.person(name).class_word for name in names]
     own = bench.corpus.rows([bench.corpus.places[name] for name in names]).float()
-    before, after = bench.refine(names, steps, rate)
+    before, after = bench.refine(names, settings, folder / "held_out")
     with torch.no_grad():
         rows = {
             "generated": lae.decode(before),
@@ -143,7 +135,7 @@ def _held_out(bench: Bench, steps: int, rate: float) -> Iterator[tuple[str, dict
 
 
 def _fresh(
-    bench: Bench, people: int, fresh: int, seed: int, steps: int, rate: float, models: Sequence[str]
+    bench: Bench, people: int, fresh: int, seed: int, settings: RefineSettings, folder: Path, models: Sequence[str]
 ) -> Iterator[tuple[str, dict[str, float]]]:
     """Fresh people from one picture: hypernetworks, and the linear skip fitted to latents before and after."""
     source = RenderedPeople(seed=seed)
@@ -162,39 +154,41 @@ def _fresh(
         flat, _ = pipeline.generate(face, image, generator=generator, guidance_scale=1.0, strength=1.0)
         return bench.score(flat, real, words)
 
-    for folder in models:
-        yield folder, made(open_pipeline(bench.workspace, bench.faces, Path(folder)))
-    names = bench.names("train", people)
+    for model in models:
+        yield model, made(open_pipeline(bench.workspace, bench.faces, Path(model)))
+    names = [name for name in bench.features.names if bench.people.line(name)["split"] == "train"][:people]
     features = bench.features.of(names)
-    before, after = bench.refine(names, steps, rate)
+    before, after = bench.refine(names, settings, folder / "train")
     for name, latents in (("ridge on generated", before), ("ridge on refined", after)):
         pipeline = copy.copy(bench.pipeline)
-        transformer = pipeline.transformer
-        inputs = transformer.skip_inputs(*transformer.standardised(features.face, features.image))
-        fitted = fit_ridge(inputs, latents, features.owners, bench.workspace.params.dit.ridge)
-        skip: Any = transformer.skip
-        with torch.no_grad():
-            skip.weight.copy_(fitted.weight)
-            skip.bias.copy_(fitted.bias)
+        transformer = begin_transformer(bench.pipeline.lae, latents, features, bench.workspace.params.dit)
+        pipeline.register_modules(transformer=transformer.train(False))
         yield f"{name}, {len(names)} people", made(pipeline)
 
 
 def main(
     params: Annotated[Path, typer.Option(help="The workspace's parameters.")] = Path("params.yaml"),
-    people: Annotated[int, typer.Option(min=2, help="Training people whose latents are refined.")] = 200,
-    steps: Annotated[int, typer.Option(min=1, help="Of each.")] = 15,
-    rate: Annotated[float, typer.Option(help="Of Adam on latents, at first.")] = 0.08,
+    people: Annotated[int, typer.Option(min=2, help="Training people whose latents are moved.")] = 200,
+    moves: Annotated[int, typer.Option(help="Of each.")] = 15,
+    lr: Annotated[float, typer.Option(help="Of Adam on latents, at first.")] = 0.08,
+    pictures: Annotated[int, typer.Option(help="Drawn of each a move.")] = 2,
+    steps: Annotated[int, typer.Option(help="Of sampling.")] = 8,
+    through: Annotated[int, typer.Option(help="How many of the last ones have a gradient.")] = 3,
     fresh: Annotated[int, typer.Option(min=1, help="People of another seed who are scored.")] = 48,
     seed: Annotated[int, typer.Option(help="Of those.")] = 4711,
+    held_out: Annotated[bool, typer.Option(help="Whether to move validation people's too.")] = True,
     models: Annotated[str, typer.Option(help="Hypernetworks' folders, with commas between.")] = "models/dit",
+    folder: Annotated[Path, typer.Option(help="For those who are done.")] = Path("outputs/refined"),
     out: Annotated[Path | None, typer.Option(help="JSON file for the figures.")] = None,
 ) -> None:
-    """Measures, and prints two tables."""
+    """Measures, and prints tables."""
     bench = Bench(Workspace(params.resolve().parent, load_params(params)))
-    figures = {
-        "held out": dict(_held_out(bench, steps, rate)),
-        "fresh": dict(_fresh(bench, people, fresh, seed, steps, rate, [one for one in models.split(",") if one])),
-    }
+    settings = RefineSettings(rounds=1, moves=moves, lr=lr, pictures=pictures, steps=steps, through=through)
+    figures = {}
+    if held_out:
+        figures["held out"] = dict(_held_out(bench, settings, folder))
+    names = [one for one in models.split(",") if one]
+    figures["fresh"] = dict(_fresh(bench, people, fresh, seed, settings, folder, names))
     for title, rows in figures.items():
         table = Table("", *next(iter(rows.values())), title=title)
         for name, row in rows.items():
@@ -202,7 +196,7 @@ def main(
         Console().print(table)
     if out is not None:
         out.parent.mkdir(parents=True, exist_ok=True)
-        write_json(out, {"people": people, "steps": steps, "rate": rate, **figures})
+        write_json(out, {"people": people, "settings": settings.model_dump(mode="json"), **figures})
 
 
 if __name__ == "__main__":

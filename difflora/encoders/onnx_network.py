@@ -55,7 +55,8 @@ class OnnxNetwork(nn.Module):
                 continue
             if node.op_type not in _OPERATORS:
                 raise BadFile(
-                    f"{path}: operator {node.op_type} has no backward pass here; set effect.likeness.weight to 0"
+                    f"{path}: operator {node.op_type} has no backward pass here; set dit.effect.likeness.weight and "
+                    "dit.refine.rounds to 0"
                 )
             self._nodes.append((_OPERATORS[node.op_type], list(node.input), node.output[0], attributes))
         self.requires_grad_(False).train(False)

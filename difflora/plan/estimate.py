@@ -14,6 +14,7 @@ from difflora.plan.counted import Counted
 from difflora.plan.quantities import Quantities
 from difflora.stages.params import Params
 from difflora.training import LoopSettings
+from difflora.training.drawn_settings import DrawnSettings
 
 _FP32, _ROW_BYTES = 4, {"fp16": 2, "fp32": 4}
 _STATE = 4 * _FP32
@@ -105,7 +106,7 @@ def _lae(params: Params, counted: Counted, much: Quantities, assumed: Assumption
 def _dit(params: Params, counted: Counted, much: Quantities, assumed: Assumptions) -> StageCost:
     loop, effect = params.dit.loop, params.dit.effect
     size = counted.dit_parameters
-    work = [counted.dit_train.times(much.dit_steps, loop.batch_size)]
+    work = [counted.dit_train.times(much.dit_steps * (1 + much.refine_rounds), loop.batch_size)]
     latents = much.train_loras * counted.lae.latent_size * _FP32
     memory = _trained(size, loop) + counted.dit_train.times(1, loop.batch_size).saved + latents
     if much.effect_steps:
@@ -119,35 +120,47 @@ def _dit(params: Params, counted: Counted, much: Quantities, assumed: Assumption
         ]
         kept = counted.unet_train.saved * (assumed.checkpointed if effect.gradient_checkpointing else 1)
         both = _trained(size + counted.lae_parameters, effect.loop) + _frozen(params, counted)
-        drawn, alike = _likeness(params, counted, much, through, kept)
-        work += alike
-        both += pictures * kept + drawn + people * (counted.dit_train.saved + counted.lae_train.saved)
+        both += pictures * kept + people * (counted.dit_train.saved + counted.lae_train.saved)
+        if effect.likeness.weight:
+            drawn, alike = _drawn(effect.likeness, counted, much.effect_steps, people, through, kept)
+            both, work = both + drawn, work + alike
         memory = max(memory, both)
+    if much.refine_moves:
+        drawn, alike = _refine(params, counted, much, assumed)
+        memory, work = max(memory, _frozen(params, counted) + drawn), work + alike
     stored = (size + counted.lae_parameters) * _FP32
     return _stage("dit", work, assumed, memory=memory, disk=stored)
 
 
-def _likeness(
-    params: Params, counted: Counted, much: Quantities, through: Cost, kept: float
+def _refine(params: Params, counted: Counted, much: Quantities, assumed: Assumptions) -> tuple[float, list[Cost]]:
+    """Bytes that a move of ``dit.refine`` keeps, and the work of all."""
+    chosen = params.dit.refine
+    people = chosen.people_at_once
+    through = counted.unet_train + counted.unet if chosen.gradient_checkpointing else counted.unet_train
+    kept = counted.unet_train.saved * (assumed.checkpointed if chosen.gradient_checkpointing else 1)
+    drawn, work = _drawn(chosen, counted, much.refine_moves, people, through, kept)
+    decoded = counted.lae_train.times(much.refine_moves, people)  # of which only the decoder's part is done
+    return drawn + people * counted.lae_train.saved, [*work, decoded]
+
+
+def _drawn(
+    chosen: DrawnSettings, counted: Counted, steps: float, people: int, through: Cost, kept: float
 ) -> tuple[float, list[Cost]]:
-    """Bytes that a step of ``dit.effect.likeness`` keeps, and its work; the recogniser's is small beside it.
+    """Bytes that a step on drawn faces keeps, and the work of all; the recogniser's is small beside it.
 
     Args:
-        params: all parameters.
-        counted: their models.
-        much: how much there is of everything.
+        chosen: how pictures are drawn.
+        counted: the models.
+        steps: how many.
+        people: in each.
         through: a pass of the base forwards and backwards.
         kept: bytes of activations that it keeps.
     """
-    effect = params.dit.effect
-    chosen = effect.likeness
-    if not chosen.weight:
-        return 0.0, []
-    pictures = effect.loop.batch_size * chosen.pictures
+    pictures = people * chosen.pictures
     work = [
-        counted.unet.times(much.effect_steps * (chosen.steps - chosen.through), pictures),
-        through.times(much.effect_steps * chosen.through, pictures),
-        counted.vae_decode_train.times(much.effect_steps, pictures),
+        counted.unet.times(steps * (chosen.steps - chosen.through), pictures),
+        through.times(steps * chosen.through, pictures),
+        counted.vae_decode_train.times(steps, pictures),
     ]
     return pictures * (chosen.through * kept + counted.vae_decode_train.saved), work
 

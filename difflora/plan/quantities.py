@@ -27,6 +27,8 @@ class Quantities:
         lae_steps: of the autoencoder.
         dit_steps: of the transformer on latents.
         effect_steps: through the base model; 0 where that is off.
+        refine_rounds: in each of which the transformer learns latents anew; 0 where that is off.
+        refine_moves: of latents, some people at once, in all rounds.
         evaluated: pictures that the evaluation draws.
         inversion_steps: of textual inversion, of everyone who is evaluated; 0 where that is off.
     """
@@ -46,6 +48,8 @@ class Quantities:
     lae_steps: float
     dit_steps: float
     effect_steps: float
+    refine_rounds: float
+    refine_moves: float
     evaluated: float
     inversion_steps: float
 
@@ -62,7 +66,7 @@ def quantities(params: Params, people: int | None = None) -> Quantities:
     held_out = made * (splits.validation + splits.test)
     train = min(made - held_out, params.corpus.train_people or made)
     kept = (chosen.keep - chosen.references) * chosen.augment.copies
-    effect = params.dit.effect
+    effect, refine = params.dit.effect, params.dit.refine
     return Quantities(
         made,
         chosen.candidates,
@@ -77,6 +81,8 @@ def quantities(params: Params, people: int | None = None) -> Quantities:
         params.lae.loop.steps,
         params.dit.loop.steps,
         effect.loop.steps if effect.enabled else 0,
+        refine.rounds,
+        refine.rounds * refine.moves * (made - held_out) / refine.people_at_once,
         params.evaluate.pictures_drawn,
         _inversion_steps(params),
     )

@@ -18,17 +18,17 @@ from difflora.training import ConditionFeatures, encode_people, train_dit
 
 
 def run(workspace: Workspace, tracker: Tracker = SILENT) -> None:
-    """Computes the conditions, trains the transformer and, with ``dit.effect``, goes on through the base model.
+    """Computes the conditions and trains the transformer, with ``dit.effect`` and ``dit.refine`` through the base too.
 
-    Writes ``models/dit``, ``data/features.safetensors``, ``reports/dit.json`` and the losses: ``reports/dit_loss.csv``
-    and ``reports/effect_loss.csv``.
+    Writes ``models/dit``, ``data/features.safetensors``, ``reports/dit.json`` and the losses: ``reports/dit_loss.csv``,
+    ``reports/effect_loss.csv`` and ``reports/refine_loss.csv``.
     """
     params, corpus, people = workspace.params, workspace.open_corpus(), workspace.open_people()
     lae = load_model(LoraAutoencoder, workspace.there(workspace.lae, "lae"), params.models.device)
     start, faces, images = workspace.start(), workspace.open_faces(), workspace.open_images()
-    effect = params.dit.effect.enabled
+    through = params.dit.through_base
     names = [entry.identity for entry in corpus.entries if entry.split != "test"]
-    if effect:  # it learns from pictures, and needs nobody's LoRA
+    if through:  # it learns from pictures, and needs nobody's LoRA
         names += workspace.also_learnt_from(people, corpus)
     words = [entry.class_word for entry in corpus.entries if entry.split == "train"]
     if processes.is_main():
@@ -46,9 +46,9 @@ def run(workspace: Workspace, tracker: Tracker = SILENT) -> None:
             params.dit,
             checkpoint=folder,
             canonical_form=params.lae.canonical_form,
-            base=workspace.open_base() if effect else None,
-            people=people if effect else None,
-            faces=_gradient(faces, params.dit.effect.likeness.weight) if effect else None,
+            base=workspace.open_base() if through else None,
+            people=people if through else None,
+            faces=_gradient(faces) if params.dit.needs_faces else None,
             start=None if start is None else start.transformer,
             accelerator=processes.make_accelerator(params.models.device),
             on_log=tracker.curve("dit"),
@@ -70,12 +70,15 @@ def run(workspace: Workspace, tracker: Tracker = SILENT) -> None:
             write_curve(
                 workspace.report("effect_loss.csv"), trained.effect_report.history if trained.effect_report else []
             )
+            write_curve(workspace.report("refine_loss.csv"), trained.refined)
             write_json(workspace.report("dit.json"), {**trained.metrics, "loss": trained.report.history[-1]["loss"]})
         processes.wait_for_all(params.models.device)
     tracker.metrics(trained.metrics)
-    tracker.artifact(*(workspace.report(name) for name in ("dit.json", "dit_loss.csv", "effect_loss.csv")))
+    tracker.artifact(
+        *(workspace.report(name) for name in ("dit.json", "dit_loss.csv", "effect_loss.csv", "refine_loss.csv"))
+    )
 
 
-def _gradient(faces: SubjectEncoder, weight: float) -> FaceGradient | None:
-    """The recogniser that drawn faces are compared by, where that counts."""
-    return FaceGradient(faces) if weight and isinstance(faces, InsightFaceEncoder) else None
+def _gradient(faces: SubjectEncoder) -> FaceGradient | None:
+    """The recogniser that drawn faces are compared by; None for a CLIP that sees whole pictures."""
+    return FaceGradient(faces) if isinstance(faces, InsightFaceEncoder) else None

@@ -130,8 +130,9 @@ class Params(_Section):
                 f"identities.pictures.references: give at least {least}, {self.evaluate.references} to show "
                 "(evaluate.references) and others to compare with"
             )
-        if self.dit.effect.likeness.weight and self.models.faces.pack is None:
-            raise ValueError("dit.effect.likeness.weight: whole pictures have no faces to compare; set it to 0")
+        if self.dit.needs_faces and self.models.faces.pack is None:
+            name = "refine.rounds" if self.dit.refine.rounds else "effect.likeness.weight"
+            raise ValueError(f"dit.{name}: whole pictures have no faces to compare; set it to 0")
         most = self.dit.noise.num_train_timesteps
         for name, steps in (
             ("evaluate.num_inference_steps", self.evaluate.num_inference_steps),

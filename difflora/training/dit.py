@@ -1,4 +1,4 @@
-"""Training of the diffusion transformer on latents (paper, 3.3), and of both models through the base model."""
+"""Training of the diffusion transformer on teachers' latents, through the base model, and on moved latents."""
 
 from __future__ import annotations
 
@@ -6,11 +6,11 @@ import copy
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
-import torch.nn.functional as F
 from accelerate import Accelerator
-from torch import Tensor, nn
+from torch import Tensor
 
 from difflora.corpus.base import FrozenBase
 from difflora.corpus.people import PeopleFolder
@@ -19,18 +19,18 @@ from difflora.corpus.settings import DreamBoothSettings
 from difflora.encoders.face_gradient import FaceGradient
 from difflora.errors import BadParameter
 from difflora.models import LoraAutoencoder, LoraTransformer, make_scheduler, sample_latents
-from difflora.models.noise import target_of
 from difflora.processes import make_accelerator
-from difflora.training.batches import Batch
-from difflora.training.conditions import show
 from difflora.training.dit_settings import DitSettings
 from difflora.training.effect import train_effect
 from difflora.training.explained import decoded, explained_variance
 from difflora.training.features import ConditionFeatures
 from difflora.training.loop import OnLog, TrainReport, train
-from difflora.training.reproducible import seeded, weights_digest
-from difflora.training.ridge import fit_ridge
+from difflora.training.on_latents import DitTask, begin_transformer
+from difflora.training.pictures import EncodedPeople
+from difflora.training.refine import mean_of_people, refine_latents
+from difflora.training.reproducible import weights_digest
 from difflora.training.rows import LoraRows
+from difflora.training.through import check_base
 
 _STEPS_TO_MEASURE = 20
 
@@ -45,6 +45,7 @@ class TrainedDit:
             given.
         report: of the training on latents.
         effect_report: of the training through the base; None where there was none.
+        refined: what moving latents did, round after round: see ``Refined.history``.
         metrics: ``parameters``, ``explained_train`` and, where there are such people, ``explained_validation``:
             variance of weights that generated LoRAs explain.
     """
@@ -53,28 +54,8 @@ class TrainedDit:
     lae: LoraAutoencoder
     report: TrainReport
     effect_report: TrainReport | None
+    refined: list[dict[str, float]]
     metrics: dict[str, float]
-
-
-class DitTask(nn.Module):
-    """The loss of a batch: mean squared error of what the transformer predicts (equation 3)."""
-
-    def __init__(
-        self, transformer: LoraTransformer, latents: Tensor, features: ConditionFeatures, settings: DitSettings
-    ) -> None:
-        super().__init__()
-        self.transformer = transformer
-        self._latents, self._features, self._settings = latents, features, settings
-        self._scheduler = make_scheduler(settings.noise, settings.model.prediction_type)
-
-    def forward(self, batch: Batch) -> Mapping[str, Tensor]:
-        """The scalar ``loss``."""
-        shown = show(batch, self._latents, self._features, self.transformer, self._settings)
-        noise = batch.randn(shown.latents.shape[1])  # (b, Z)
-        timesteps = batch.spread(self._settings.noise.num_train_timesteps)  # (b,)
-        noisy = self._scheduler.add_noise(shown.latents, noise, timesteps)  # (b, Z)
-        made = self.transformer(noisy, timesteps, shown.face, shown.image, shown.drop)  # (b, Z)
-        return {"loss": F.mse_loss(made.float(), target_of(self._scheduler, shown.latents, noise, timesteps))}
 
 
 def train_dit(
@@ -94,19 +75,19 @@ def train_dit(
     on_effect_log: OnLog | None = None,
     progress: bool = True,
 ) -> TrainedDit:
-    """Trains a transformer on the training people's latents and then, where ``effect`` is on, through the base.
+    """Trains a transformer on the training people's latents and then, with ``effect`` or ``refine``, through the base.
 
     Args:
         corpus: LoRAs, split by identity.
         lae: the trained autoencoder; it goes to the device and is not changed otherwise.
-        features: of everyone in the corpus's splits train and validation; ``effect`` also learns from training people
-            who have features and pictures, but no LoRA.
+        features: of everyone in the corpus's splits train and validation; ``effect`` and ``refine`` also learn from
+            training people who have features and pictures, but no LoRA.
         settings: how.
         checkpoint: folder of the checkpoints.
         canonical_form: as in the autoencoder's training.
-        base: the base model that the LoRAs are for; ``effect`` needs it.
-        people: their pictures; ``effect`` needs them.
-        faces: the recogniser that made the features; ``effect.likeness`` needs it.
+        base: the base model that the LoRAs are for; ``effect`` and ``refine`` need it.
+        people: their pictures; ``effect`` and ``refine`` need them.
+        faces: the recogniser that made the features; ``effect.likeness`` and ``refine`` need it.
         start: a trained transformer to go on from; it is not changed.
         accelerator: see ``train``.
         on_log: see ``train``.
@@ -114,12 +95,15 @@ def train_dit(
         progress: whether to show bars.
 
     Raises:
-        BadParameter: if there are too few people, the parts do not fit together, or ``effect`` lacks base or people.
+        BadParameter: if there are too few people, the parts do not fit together, or base, pictures or recogniser are
+            lacking.
         BadFile: if corpus or checkpoint are damaged.
         DiffLoRAError: if the training goes wrong.
     """
-    if settings.effect.enabled and (base is None or people is None):
-        raise BadParameter("dit.effect is on: give the base model and the people's pictures, or switch it off")
+    if settings.through_base and (base is None or people is None):
+        raise BadParameter("dit.effect or dit.refine is on: give the base model and the people's pictures")
+    if settings.needs_faces and faces is None:
+        raise BadParameter("dit.effect.likeness or dit.refine is on: give the face pack, or switch it off")
     if lae.layout != corpus.layout:
         raise BadParameter(f"lae: LoRA layout {lae.layout.digest} where {corpus.layout.digest} is needed")
     accelerator = accelerator or make_accelerator()
@@ -129,53 +113,121 @@ def train_dit(
     with torch.no_grad():
         latents = torch.cat([lae.encode(batch.to(device)) for batch in rows])  # (N, Z)
     seen = features.of(rows.names).to(device)
-    transformer = _begin(lae, latents, seen, settings, start).to(device)
-    fingerprint = {
-        "dit": settings.model_dump(mode="json", exclude={"loop", "effect"}),
+    transformer = begin_transformer(lae, latents, seen, settings, start).to(device)
+    course = _Course(settings, Path(checkpoint), accelerator, on_log, progress)
+    facts = {
+        "dit": settings.model_dump(mode="json", exclude={"loop", "effect", "refine"}),
         "rows": rows.digest,
         "lae": weights_digest(lae),
         "start": None if start is None else weights_digest(start),
         "features": seen.digest,
     }
-    folder = Path(checkpoint)
-    report = train(
-        "dit",
-        DitTask(transformer, latents, seen, settings),
-        rows.names,
-        settings.loop,
-        checkpoint=folder / "latents",
-        fingerprint=fingerprint,
-        accelerator=accelerator,
-        on_log=on_log,
-        progress=progress,
-    )
-    effect_report = None
-    if settings.effect.enabled and base is not None and people is not None:
-        lae = copy.deepcopy(lae)
-        shown = features.of(_effect_names(rows.names, corpus, features, people)).to(device)
-        effect_report = train_effect(
-            transformer,
-            lae,
-            latents,
-            shown,
-            base,
-            people,
-            settings,
-            checkpoint=folder / "effect",
-            fingerprint={
-                **fingerprint,
-                "loop": settings.loop.model_dump(mode="json"),
-                "base": base.weights,
-                "shown": shown.digest,
-            },
-            accelerator=accelerator,
-            framing=_framing(corpus),
-            faces=faces,
-            on_log=on_effect_log,
-            progress=progress,
-        )
+    report = course.learn("latents", transformer, latents, seen, facts)
+    effect_report: TrainReport | None = None
+    refined: list[dict[str, float]] = []
+    if settings.through_base and base is not None and people is not None:
+        check_base(base, lae, device)
+        shown = features.of(_pictured(rows.names, corpus, features, people)).to(device)
+        pictures = EncodedPeople(base, people, shown.names, settings.effect.images, _framing(corpus))
+        facts |= {"loop": settings.loop.model_dump(mode="json"), "base": base.weights, "shown": shown.digest}
+        if settings.effect.enabled:
+            lae = copy.deepcopy(lae)
+            effect_report = train_effect(
+                transformer,
+                lae,
+                latents,
+                shown,
+                base,
+                pictures,
+                settings,
+                checkpoint=course.folder / "effect",
+                fingerprint=facts,
+                accelerator=accelerator,
+                faces=faces,
+                on_log=on_effect_log,
+                progress=progress,
+            )
+        if faces is not None and settings.refine.rounds:
+            transformer, refined = course.refine(transformer, lae, shown, base, faces.to(base.device), pictures, facts)
     metrics = _measure(transformer, lae, corpus, rows, features, settings, canonical_form)
-    return TrainedDit(transformer, lae, report, effect_report, metrics)
+    return TrainedDit(transformer, lae, report, effect_report, refined, metrics)
+
+
+@dataclass(frozen=True)
+class _Course:
+    """What the trainings of one transformer have in common."""
+
+    settings: DitSettings
+    folder: Path
+    accelerator: Accelerator
+    on_log: OnLog | None
+    progress: bool
+
+    def learn(
+        self,
+        name: str,
+        transformer: LoraTransformer,
+        latents: Tensor,
+        features: ConditionFeatures,
+        fingerprint: Mapping[str, Any],
+    ) -> TrainReport:
+        """Trains a transformer, in place, on the latents (N, Z) of the people who have the features."""
+        return train(
+            "dit",
+            DitTask(transformer, latents, features, self.settings),
+            features.names,
+            self.settings.loop,
+            checkpoint=self.folder / name,
+            fingerprint=fingerprint,
+            accelerator=self.accelerator,
+            on_log=self.on_log,
+            progress=self.progress,
+        )
+
+    def refine(
+        self,
+        transformer: LoraTransformer,
+        lae: LoraAutoencoder,
+        features: ConditionFeatures,
+        base: FrozenBase,
+        faces: FaceGradient,
+        pictures: EncodedPeople,
+        fingerprint: Mapping[str, Any],
+    ) -> tuple[LoraTransformer, list[dict[str, float]]]:
+        """Rounds of moving what the transformer makes and of a new one that learns it; the last, and what moving did.
+
+        Args:
+            transformer: trained; it is not changed.
+            lae: decodes latents.
+            features: of N people.
+            base: the base model that the LoRAs are for.
+            faces: the recogniser that made the features.
+            pictures: of the same people.
+            fingerprint: what decided the transformer.
+        """
+        chosen = self.settings.refine
+        done: list[dict[str, float]] = []
+        for place in range(chosen.rounds):
+            facts = {**fingerprint, "start": weights_digest(transformer), "decoder": weights_digest(lae)}
+            made = _sampled(transformer, features.face, features.image, self.settings)  # (M, Z)
+            moved = refine_latents(
+                mean_of_people(made, features),
+                lae,
+                features,
+                base,
+                faces,
+                pictures,
+                chosen.model_copy(update={"seed": chosen.seed + place}),
+                checkpoint=self.folder / f"refine-{place}",
+                fingerprint=facts,
+                accelerator=self.accelerator,
+                progress=self.progress,
+            )
+            transformer = begin_transformer(lae, moved.latents, features, self.settings)
+            facts["refine"] = chosen.model_dump(mode="json")
+            self.learn(f"refined-{place}", transformer, moved.latents, features, facts)
+            done += [{**move, "step": len(done) + move["step"]} for move in moved.history]
+        return transformer, done
 
 
 def _framing(corpus: Corpus) -> DreamBoothSettings:
@@ -184,45 +236,10 @@ def _framing(corpus: Corpus) -> DreamBoothSettings:
     return DreamBoothSettings(**{key: known[key] for key in ("resolution", "crop", "seed") if key in known})
 
 
-def _effect_names(
-    trained: Sequence[str], corpus: Corpus, features: ConditionFeatures, people: PeopleFolder
-) -> list[str]:
+def _pictured(trained: Sequence[str], corpus: Corpus, features: ConditionFeatures, people: PeopleFolder) -> list[str]:
     """Those with a LoRA first, then the other training people who have features alone."""
     others = [name for name in features.names if name not in corpus.places and people.line(name)["split"] == "train"]
     return [*trained, *others]
-
-
-def _begin(
-    lae: LoraAutoencoder,
-    latents: Tensor,
-    features: ConditionFeatures,
-    settings: DitSettings,
-    start: LoraTransformer | None,
-) -> LoraTransformer:
-    """A new transformer with the features' statistics and its linear skip fitted, or a copy of one to go on from."""
-    face_dim, image_dim = features.face.shape[1], features.image.shape[1]
-    if start is not None:
-        sizes = (start.config.latent_size, start.config.face_dim, start.config.image_dim)
-        if sizes != (lae.latent_size, face_dim, image_dim) or start.settings != settings.model:
-            raise BadParameter("start: its sizes or settings are not those of lae, features and dit.model")
-        return copy.deepcopy(start)
-    with seeded(settings.loop.seed):
-        transformer: LoraTransformer = LoraTransformer(
-            latent_size=lae.latent_size,
-            face_dim=face_dim,
-            image_dim=image_dim,
-            settings=settings.model.model_dump(mode="json"),
-            face_encoder=features.face_encoder,
-            image_encoder=features.image_encoder,
-        ).to(latents.device)
-    transformer.fit_features(features.face, features.image)
-    if transformer.skip is not None:
-        inputs = transformer.skip_inputs(*transformer.standardised(features.face, features.image))  # (M, F)
-        fitted = fit_ridge(inputs, latents, features.owners, settings.ridge)
-        with torch.no_grad():
-            transformer.skip.weight.copy_(fitted.weight)
-            transformer.skip.bias.copy_(fitted.bias)
-    return transformer
 
 
 def _measure(
@@ -240,20 +257,20 @@ def _measure(
     if corpus.indices("validation"):
         there["validation"] = LoraRows(corpus, "validation", canonical_form=canonical_form)
     for split, part in there.items():
-        latents = _samples(transformer, features.of(part.names), settings)
+        seen = features.of(part.names)
+        latents = _sampled(transformer, seen.face[seen.starts], seen.image[seen.starts], settings)
         metrics[f"explained_{split}"] = explained_variance(lae, decoded(lae, part, latents)).total
     return metrics
 
 
-def _samples(transformer: LoraTransformer, features: ConditionFeatures, settings: DitSettings) -> Tensor:
-    """A latent (N, Z) of each person, in the few steps that measuring needs."""
-    seen = features.to(transformer.face_mean.device)
-    noise = settings.noise
+def _sampled(transformer: LoraTransformer, face: Tensor, image: Tensor, settings: DitSettings) -> Tensor:
+    """Latents (M, Z) for features (M, Df) and (M, Di), in the few steps that measuring needs."""
+    noise, device = settings.noise, transformer.face_mean.device
     return sample_latents(
         transformer,
         make_scheduler(noise, settings.model.prediction_type),
-        seen.face[seen.starts],
-        seen.image[seen.starts],
+        face.to(device),
+        image.to(device),
         num_inference_steps=min(_STEPS_TO_MEASURE, noise.num_train_timesteps),
         generator=torch.Generator().manual_seed(settings.loop.seed),
     )

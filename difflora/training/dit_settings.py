@@ -8,6 +8,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from difflora.models import DitModelSettings, NoiseSettings
 from difflora.training.likeness_settings import LikenessSettings
+from difflora.training.refine_settings import RefineSettings
 from difflora.training.ridge import DEFAULT_STRENGTH
 from difflora.training.settings import LoopSettings
 
@@ -19,7 +20,9 @@ class EffectSettings(BaseModel):
 
     enabled: bool = False
     images_per_step: int = Field(4, ge=1, description="pictures a step of each person of the batch")
-    images: int | None = Field(16, ge=1, description="most pictures of a person, the first ones; None for all")
+    images: int | None = Field(
+        16, ge=1, description="most pictures of a person, the first ones, of dit.refine too; None for all"
+    )
     face_weight: float = Field(0.0, ge=0, description="how much more an error inside the face's box counts")
     feature_weight: float = Field(0.0, ge=0, description="how much more one at eyes, nose and mouth counts, besides")
     mode_scale: float = Field(
@@ -64,6 +67,17 @@ class DitSettings(BaseModel):
     )
     loop: LoopSettings = LoopSettings(batch_size=32, lr=1e-4, steps=5000)
     effect: EffectSettings = EffectSettings()
+    refine: RefineSettings = RefineSettings()
+
+    @property
+    def through_base(self) -> bool:
+        """Whether any of it goes through the base model, and so learns from pictures."""
+        return self.effect.enabled or self.refine.rounds > 0
+
+    @property
+    def needs_faces(self) -> bool:
+        """Whether drawn faces are compared with people's."""
+        return self.refine.rounds > 0 or (self.effect.enabled and self.effect.likeness.weight > 0)
 
     @model_validator(mode="after")
     def _fits(self) -> DitSettings:

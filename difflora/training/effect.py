@@ -8,8 +8,7 @@ at a step of a short DDIM run of its own from pure noise, so that sampled LoRAs 
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -17,13 +16,11 @@ import torch
 import torch.nn.functional as F
 from accelerate import Accelerator
 from torch import Tensor, nn
-from torch.nn.attention import SDPBackend, sdpa_kernel
 
-from difflora.corpus.base import FrozenBase, gradient_checkpointing
+from difflora.corpus.base import FrozenBase
 from difflora.corpus.draws import Apart, denoising_losses, gather
 from difflora.corpus.draws import Batch as Pictured
 from difflora.corpus.many import ManyLoras
-from difflora.corpus.people import PeopleFolder
 from difflora.corpus.settings import DreamBoothSettings
 from difflora.encoders.face_gradient import FaceGradient
 from difflora.errors import BadParameter
@@ -36,6 +33,7 @@ from difflora.training.features import ConditionFeatures
 from difflora.training.likeness import Asked, LikenessLoss
 from difflora.training.loop import OnLog, TrainReport, train
 from difflora.training.pictures import EncodedPeople
+from difflora.training.through import under_loras
 
 
 class EffectTask(nn.Module):
@@ -99,7 +97,10 @@ class EffectTask(nn.Module):
             denoising = self._denoising(batch, data)
             loss = denoising + chosen.latent_weight * latent
             if self._likeness is not None:
-                unlike, found = self._likeness(self._unet[0], self._ask(batch, data), self._shown_places(batch))
+                count = chosen.likeness.pictures
+                asked = Asked.drawn(data, len(batch.places), count, batch.cpu_generator, self._base.device, batch.mine)
+                shows = batch.my_places.repeat_interleave(count)  # (b * n,)
+                unlike, found = self._likeness(self._unet[0], asked, shows)
                 loss = loss + chosen.likeness.weight * unlike
                 logs = {"unlike": unlike.detach(), "faces": found}
         return {"loss": loss, "denoising": denoising.detach(), "latent": latent.detach(), **logs}
@@ -112,18 +113,6 @@ class EffectTask(nn.Module):
         """The mean loss of the LoRAs that are set on their people's pictures."""
         apart = Apart(len(batch.places), batch.mine)
         return denoising_losses(self._base, self._unet[0], data, self._drawing, batch.cpu_generator, apart=apart).mean()
-
-    def _shown_places(self, batch: Batch) -> Tensor:
-        """Whom each drawn picture shows, (b * n,) int64."""
-        return batch.my_places.repeat_interleave(self._settings.effect.likeness.pictures)
-
-    def _ask(self, batch: Batch, data: Pictured) -> Asked:
-        """Noise, and captions of the people's pictures, for b * n pictures."""
-        count, device = self._settings.effect.likeness.pictures, self._base.device
-        places = torch.rand(len(batch.places), count, generator=batch.cpu_generator)[batch.mine]
-        noise = torch.randn(len(batch.places), count, *data.latents.shape[1:], generator=batch.cpu_generator)
-        rows = data.rows(places.to(device)).flatten()  # (b * n,)
-        return Asked.of(data, rows, noise[batch.mine].flatten(0, 1).to(device))
 
     @torch.no_grad()
     def _noisy(self, batch: Batch, shown: Shown) -> tuple[Tensor, Tensor]:
@@ -153,13 +142,12 @@ def train_effect(
     latents: Tensor,
     features: ConditionFeatures,
     base: FrozenBase,
-    people: PeopleFolder,
+    pictures: EncodedPeople,
     settings: DitSettings,
     *,
     checkpoint: str | Path,
     fingerprint: Mapping[str, Any],
     accelerator: Accelerator,
-    framing: DreamBoothSettings | None = None,
     faces: FaceGradient | None = None,
     on_log: OnLog | None = None,
     progress: bool = True,
@@ -172,25 +160,20 @@ def train_effect(
         latents: (K, Z) of the LoRAs of the training people who have one.
         features: of N training people, those K first, on the same device.
         base: the base model that the LoRAs are for.
-        people: their pictures.
+        pictures: theirs.
         settings: section ``dit``.
         checkpoint: folder of the checkpoint.
         fingerprint: see ``train``.
         accelerator: see ``train``.
-        framing: how pictures are resized and cropped; None for as they are.
         faces: the recogniser that made the features; ``effect.likeness`` needs it.
         on_log: see ``train``.
         progress: see ``train``.
 
     Raises:
-        BadParameter: if the base is another than the LoRAs', a person has no pictures, or the settings do not fit.
+        BadParameter: if the settings do not fit.
         DiffLoRAError: if the training goes wrong.
     """
     chosen = settings.effect
-    if lae.base is not None and (difference := base.name.difference(lae.base)):
-        raise BadParameter(f"dit.effect: {difference}; give the base model that the corpus was made with")
-    if base.device.type != accelerator.device.type:
-        raise BadParameter(f"dit.effect: the base model is on {base.device}, the training on {accelerator.device}")
     likeness = None
     if chosen.likeness.weight:
         if faces is None:
@@ -199,12 +182,7 @@ def train_effect(
     lae.requires_grad_(False)
     for parameter in lae.decoder_parameters():
         parameter.requires_grad_(chosen.train_decoder)
-    pictures = EncodedPeople(base, people, features.names, chosen.images, framing)
-    with (
-        ManyLoras(base.unet, lae.layout, float(lae.config.alpha) / lae.layout.rank) as loras,
-        gradient_checkpointing(base, chosen.gradient_checkpointing),
-        _fast_attention(base),
-    ):
+    with under_loras(base, lae, chosen.gradient_checkpointing) as loras:
         report = train(
             "effect",
             EffectTask(transformer, lae, latents, features, base, loras, pictures, settings, likeness),
@@ -219,13 +197,3 @@ def train_effect(
         )
     lae.requires_grad_(True)
     return report
-
-
-@contextmanager
-def _fast_attention(base: FrozenBase) -> Iterator[None]:
-    """Plain products on a CPU in bfloat16, where torch's fused attention is several times slower backwards."""
-    if base.device.type != "cpu" or next(base.unet.parameters()).dtype != torch.bfloat16:
-        yield
-        return
-    with sdpa_kernel(SDPBackend.MATH):
-        yield

@@ -19,8 +19,8 @@ from difflora.corpus.draws import Batch, predict
 from difflora.corpus.latents import decode_latents
 from difflora.encoders.face_gradient import FaceGradient
 from difflora.samplers import make_scheduler
+from difflora.training.drawn_settings import DrawnSettings
 from difflora.training.features import ConditionFeatures
-from difflora.training.likeness_settings import LikenessSettings
 
 
 @dataclass(frozen=True)
@@ -50,6 +50,30 @@ class Asked:
             None if told is None else told[rows],
         )
 
+    @classmethod
+    def drawn(
+        cls,
+        data: Batch,
+        people: int,
+        count: int,
+        generator: torch.Generator,
+        device: torch.device,
+        mine: slice = slice(None),
+    ) -> Asked:
+        """Captions of the people's pictures and noise by chance, for ``count`` pictures of each.
+
+        Args:
+            data: the pictures of those in ``mine``.
+            people: how many are drawn for, so that a share of them gets what it would get alone.
+            count: pictures of each.
+            generator: on the CPU.
+            device: the base's.
+            mine: the share of the people in ``data``.
+        """
+        places = torch.rand(people, count, generator=generator)[mine]
+        noise = torch.randn(people, count, *data.latents.shape[1:], generator=generator)[mine]
+        return cls.of(data, data.rows(places.to(device)).flatten(), noise.flatten(0, 1).to(device))
+
 
 class LikenessLoss:
     """One less the cosine of drawn faces to their people's.
@@ -62,7 +86,7 @@ class LikenessLoss:
     """
 
     def __init__(
-        self, base: FrozenBase, faces: FaceGradient, features: ConditionFeatures, settings: LikenessSettings
+        self, base: FrozenBase, faces: FaceGradient, features: ConditionFeatures, settings: DrawnSettings
     ) -> None:
         self._base, self._faces, self._settings = base, faces, settings
         self._people = features.mean_faces  # (N, D)

@@ -126,6 +126,19 @@ def test_drawn_faces_cost_their_pictures() -> None:
     assert whole.memory_gib > last.memory_gib > off.memory_gib
 
 
+def test_moved_latents_cost_their_pictures() -> None:
+    """In proportion to moves and rounds, of which each has a training on latents besides."""
+
+    def dit(**refine: int) -> Any:
+        made = make_plan(tiny(dit__refine=refine), root=ROOT)
+        return next(stage for stage in made.stages if stage.name == "dit")
+
+    off, few, many, twice = dit(), dit(rounds=1, moves=5), dit(rounds=1, moves=10), dit(rounds=2, moves=5)
+    assert many.petaflops - few.petaflops == pytest.approx(few.petaflops - off.petaflops, rel=0.05)
+    assert twice.petaflops - off.petaflops == pytest.approx(2 * (few.petaflops - off.petaflops), rel=1e-6)
+    assert dit(rounds=1, through=8).memory_gib > dit(rounds=1, through=1).memory_gib
+
+
 def test_a_test_split_that_is_too_small_is_said() -> None:
     made = make_plan(tiny(identities__count=100), root=ROOT)
     assert any("wants 32 people of the split test, where about 8 are" in remark for remark in made.remarks)

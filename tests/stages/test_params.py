@@ -46,6 +46,7 @@ def test_every_preset_is_valid(path: Path) -> None:
         ("lae.loop.lr", -1, "lae.loop.lr"),
         ("dit.model.width", 7, "dit.model"),
         ("dit.effect.loop.steps", "many", "dit.effect.loop.steps"),
+        ("dit.refine", {"rounds": 1, "steps": 2}, "through is 3 of 2 steps"),
         ("dit.effect.likeness", {"weight": 1, "steps": 4, "through": 5}, "through is 5 of 4 steps"),
         ("evaluate.num_inference_steps", 100_000, "evaluate.num_inference_steps is 100000"),
         ("register.num_inference_steps", 100_000, "register.num_inference_steps is 100000"),
@@ -110,10 +111,11 @@ def test_dvc_knows_every_step_and_its_sections() -> None:
             made.add(out if isinstance(out, str) else next(iter(out)))
 
 
-def test_whole_pictures_have_no_faces_to_compare(tmp_path: Path) -> None:
+@pytest.mark.parametrize("key", ["effect.likeness.weight", "refine.rounds"])
+def test_whole_pictures_have_no_faces_to_compare(key: str, tmp_path: Path) -> None:
     values = yaml.safe_load((ROOT / "presets" / "embedded-style.yaml").read_text())
-    _change(values, "dit.effect.likeness.weight", 1.0)
+    _change(values, f"dit.{key}", 1)
     path = tmp_path / "params.yaml"
     path.write_text(yaml.safe_dump(values))
-    with pytest.raises(BadParameter, match=r"likeness\.weight: whole pictures have no faces"):
+    with pytest.raises(BadParameter, match=rf"dit\.{key}: whole pictures have no faces"):
         load_params(path)

@@ -20,7 +20,8 @@ from difflora.corpus.splits import SplitSettings, split_of
 from difflora.corpus.writer import CorpusWriter, NewRow
 from difflora.lora import LoraLayout
 from difflora.lora.layout import LoraModule
-from difflora.training import ConditionFeatures, LoopSettings
+from difflora.models import LaeModelSettings, LoraAutoencoder
+from difflora.training import ConditionFeatures, LaeSettings, LoopSettings, train_lae
 from difflora.world.text import TextSettings, build_text_encoders
 from difflora.world.tokenizer import build_tokenizer
 from difflora.world.vae import VaeSettings, build_vae
@@ -158,3 +159,21 @@ def people(tmp_path_factory: pytest.TempPathFactory) -> PeopleFolder:
             )
         writer.finish()
     return PeopleFolder(folder)
+
+
+@pytest.fixture(scope="session")
+def village(base: FrozenBase, make_town: Callable[..., Any], tmp_path_factory: pytest.TempPathFactory) -> Any:
+    """Fourteen people with LoRAs of the tiny base, far from what their pictures would ask for."""
+    layout = LoraLayout.from_unet(base.unet, ("attention",), 2)
+    return make_town(tmp_path_factory.mktemp("village") / "corpus", 14, layout, 0.05)
+
+
+@pytest.fixture(scope="session")
+def lae(
+    village: Any, base: FrozenBase, loop: Callable[..., Any], tmp_path_factory: pytest.TempPathFactory
+) -> LoraAutoencoder:
+    stride = village.corpus.layout.size // 6
+    model = LaeModelSettings(linear_path=True, networks=False, strides=(stride,), channels=(8,), latent_channels=1)
+    settings = LaeSettings(model=model, loop=loop(steps=5, lr=1e-5))
+    folder = tmp_path_factory.mktemp("lae")
+    return train_lae(village.corpus, settings, checkpoint=folder, base=base.name, progress=False).model

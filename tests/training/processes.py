@@ -1,4 +1,4 @@
-"""What a launcher starts in each of its processes: an autoencoder, a transformer, and both through a tiny base.
+"""What a launcher starts in each of its processes: all trainings, with a tiny base.
 
 Run by ``test_processes.py``: CORPUS FEATURES BASE PEOPLE OUT.
 """
@@ -23,6 +23,8 @@ from difflora.training import (
     train_dit,
     train_lae,
 )
+from difflora.training.refine_settings import RefineSettings
+from tests.training.shades import Shades
 
 
 def main(corpus_folder: str, features_file: str, base_folder: str, people_folder: str, out: str) -> None:
@@ -53,15 +55,18 @@ def main(corpus_folder: str, features_file: str, base_folder: str, people_folder
         mixup=0.5,
         loop=loop,
         effect=EffectSettings(enabled=True, images_per_step=2, rollout_steps=2, loop=loop),
+        refine=RefineSettings(rounds=1, moves=2, people_at_once=3, steps=2, through=1),
     )
+    features = ConditionFeatures.load(features_file)
     dit = train_dit(
         corpus,
         lae.model,
-        ConditionFeatures.load(features_file),
+        features,
         settings,
         checkpoint=place / "dit",
         base=base,
         people=PeopleFolder(people_folder),
+        faces=Shades(features.face.shape[1]),
         accelerator=accelerator,
         progress=False,
     )
@@ -71,6 +76,7 @@ def main(corpus_folder: str, features_file: str, base_folder: str, people_folder
             "lae": lae.report.history,
             "dit": dit.report.history,
             "effect": dit.effect_report.history,
+            "refine": dit.refined,
         }
         write_json(place / "done.json", {"processes": accelerator.num_processes, "histories": histories})
 

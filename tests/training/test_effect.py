@@ -9,8 +9,6 @@ from typing import Any
 
 import pytest
 import torch
-import torch.nn.functional as F
-from torch import nn
 
 from difflora.corpus.base import FrozenBase
 from difflora.corpus.draws import denoising_losses, gather
@@ -19,7 +17,7 @@ from difflora.corpus.people import PeopleFolder
 from difflora.corpus.settings import DreamBoothSettings
 from difflora.errors import BadParameter
 from difflora.lora import BaseModelId, LoraLayout
-from difflora.models import DitModelSettings, LaeModelSettings, LoraAutoencoder, sample_latents
+from difflora.models import DitModelSettings, LaeModelSettings, sample_latents
 from difflora.models.noise import make_scheduler
 from difflora.training import DitSettings, EffectSettings, LaeSettings, train_dit, train_lae
 from difflora.training import pictures as pictures_module
@@ -30,24 +28,7 @@ from difflora.training.likeness import LikenessLoss
 from difflora.training.likeness_settings import LikenessSettings
 from difflora.training.pictures import EncodedPeople
 from difflora.training.reproducible import weights_digest
-
-
-@pytest.fixture(scope="module")
-def village(base: FrozenBase, make_town: Callable[..., Any], tmp_path_factory: pytest.TempPathFactory) -> Any:
-    """Fourteen people with LoRAs of the tiny base, far from what their pictures would ask for."""
-    layout = LoraLayout.from_unet(base.unet, ("attention",), 2)
-    return make_town(tmp_path_factory.mktemp("village") / "corpus", 14, layout, 0.05)
-
-
-@pytest.fixture(scope="module")
-def lae(
-    village: Any, base: FrozenBase, loop: Callable[..., Any], tmp_path_factory: pytest.TempPathFactory
-) -> LoraAutoencoder:
-    stride = village.corpus.layout.size // 6
-    model = LaeModelSettings(linear_path=True, networks=False, strides=(stride,), channels=(8,), latent_channels=1)
-    settings = LaeSettings(model=model, loop=loop(steps=5, lr=1e-5))
-    folder = tmp_path_factory.mktemp("lae")
-    return train_lae(village.corpus, settings, checkpoint=folder, base=base.name, progress=False).model
+from tests.training.shades import Shades
 
 
 @pytest.fixture
@@ -221,22 +202,10 @@ def test_the_loss_on_latents_may_be_added(task: Any, village: Any, base: FrozenB
     assert losses["latent"] > 0
 
 
-class _Shades(nn.Module):
-    """Stands for a face pack: a random projection of a coarse picture, as long as the village's face features."""
-
-    def __init__(self, dimension: int) -> None:
-        super().__init__()
-        self.register_buffer("turn", torch.randn(48, dimension, generator=torch.Generator().manual_seed(8)))
-
-    def forward(self, pictures: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        coarse = F.adaptive_avg_pool2d(pictures, 4).flatten(1) - 0.5  # (N, 48)
-        return F.normalize(coarse @ self.turn, dim=1), torch.ones(len(pictures), dtype=torch.bool)
-
-
 def test_likeness_may_be_added(task: Any, village: Any, base: FrozenBase) -> None:
     likeness = LikenessSettings(weight=0.5, pictures=3, steps=3, through=2)
     with ManyLoras(base.unet, village.corpus.layout, 1.0) as loras:
-        made, batches = task(loras, _Shades(village.features.face.shape[1]), likeness=likeness)
+        made, batches = task(loras, Shades(village.features.face.shape[1]), likeness=likeness)
         losses = made(batches[0])
         asked: list[Any] = []
         inner = made._likeness
@@ -257,7 +226,7 @@ def test_likeness_needs_the_face_pack(
     village: Any, lae: Any, base: FrozenBase, people: PeopleFolder, settings: DitSettings, tmp_path: Path
 ) -> None:
     effect = settings.effect.model_copy(update={"likeness": LikenessSettings(weight=1.0)})
-    with pytest.raises(BadParameter, match=r"dit\.effect\.likeness is on: give the face pack"):
+    with pytest.raises(BadParameter, match=r"dit\.effect\.likeness or dit\.refine is on: give the face pack"):
         _train(village, lae, base, people, settings.model_copy(update={"effect": effect}), tmp_path)
 
 
@@ -268,7 +237,7 @@ def test_trained_for_likeness_sampled_loras_are_alike(
     likeness = LikenessSettings(weight=3.0, steps=3, through=3)
     loop = settings.effect.loop.model_copy(update={"steps": 40, "log_every": 10, "save_every": 10})
     effect = settings.effect.model_copy(update={"likeness": likeness, "loop": loop})
-    chosen, faces = settings.model_copy(update={"effect": effect}), _Shades(village.features.face.shape[1])
+    chosen, faces = settings.model_copy(update={"effect": effect}), Shades(village.features.face.shape[1])
     whole = _train(village, lae, base, people, chosen, tmp_path / "whole", faces=faces)
     history = whole.effect_report.history
     assert history[-1]["unlike"] < history[0]["unlike"] - 0.1

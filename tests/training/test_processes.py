@@ -30,7 +30,7 @@ def test_two_processes_reach_the_losses_of_one(
         found.append(json.loads((out / "done.json").read_text()))
     one, two = found
     assert (one["processes"], two["processes"]) == (1, 2)
-    for stage in ("lae", "dit", "effect"):
+    for stage in ("lae", "dit", "effect", "refine"):
         for first, second in zip(one["histories"][stage], two["histories"][stage], strict=True):
             assert first.keys() == second.keys()
             for key, value in first.items():

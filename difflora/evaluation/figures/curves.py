@@ -16,6 +16,7 @@ TITLES = {
     "lae_loss": "autoencoder",
     "dit_loss": "diffusion transformer",
     "effect_loss": "both, through the frozen base",
+    "refine_loss": "latents moved by likeness",
 }
 
 

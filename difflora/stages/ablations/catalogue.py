@@ -34,7 +34,7 @@ class Ablation:
 _COMPARED = {"evaluate.compared": 2}
 _RANDOM_START = {"corpus.dreambooth.start": None, "corpus.dreambooth.freeze_a": False}
 _OWN_STARTS = {**_RANDOM_START, "corpus.dreambooth.shared_start": False}
-_WEIGHTS_ALONE = {"dit.effect.enabled": False}
+_WEIGHTS_ALONE = {"dit.effect.enabled": False, "dit.refine.rounds": 0}
 _PAPER = {**_WEIGHTS_ALONE, "lae.model.linear_path": False, "dit.model.linear_skip": False, "dit.mixup": 0.0}
 
 CATALOGUE: tuple[Ablation, ...] = (
@@ -43,6 +43,7 @@ CATALOGUE: tuple[Ablation, ...] = (
     Ablation("no_image", "no image feature (Table 3)", {"dit.model.use_image": False}),
     Ablation("no_wp", "no weight-preserved loss (Table 3)", {"lae.wp_weight": 0.0}),
     Ablation("weights_only", "no training through the base model", _WEIGHTS_ALONE),
+    Ablation("no_refine", "latents are not moved by likeness", {"dit.refine.rounds": 0}),
     Ablation("no_linear_path", "no PCA in the autoencoder", {"lae.model.linear_path": False}),
     Ablation("no_linear_skip", "no ridge regression in the transformer", {"dit.model.linear_skip": False}),
     Ablation("no_mixup", "people are not mixed in training", {"dit.mixup": 0.0}),
@@ -95,7 +96,15 @@ CATALOGUE: tuple[Ablation, ...] = (
 
 GROUPS: Mapping[str, tuple[str, ...]] = {
     "table3": ("no_face", "no_image", "no_wp"),
-    "method": ("weights_only", "no_linear_path", "no_linear_skip", "no_mixup", "paper_mode", "paper_mode_no_wp"),
+    "method": (
+        "weights_only",
+        "no_refine",
+        "no_linear_path",
+        "no_linear_skip",
+        "no_mixup",
+        "paper_mode",
+        "paper_mode_no_wp",
+    ),
     "corpus": ("canonical_form", "random_start", "no_shared_start", "no_shared_start_canonical"),
     "sampling": tuple(row.name for row in CATALOGUE if row.name.startswith(("guidance_", "steps_", "dpm_"))),
     "people": tuple(row.name for row in CATALOGUE if row.name.startswith("people_")),
