@@ -66,6 +66,7 @@ def chain_values(chain_base: Path) -> dict[str, Any]:
     values["dit"]["loop"] |= _LOOP
     values["dit"]["effect"] |= {"enabled": True, "images_per_step": 1}
     values["dit"]["effect"]["loop"] |= _LOOP | {"steps": 2, "batch_size": 2}
+    values["dit"]["refine"] |= {"rounds": 1, "moves": 2, "steps": 2, "through": 1}
     values["evaluate"] |= {
         "methods": [*LORA_METHODS, "textual_inversion"],
         "textual_inversion": {"steps": 2, "batch_size": 1},

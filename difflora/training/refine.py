@@ -146,7 +146,8 @@ class _Mover:
             self._loras.set(self._lae.decode(latents))
             asked = Asked.drawn(data, len(places), chosen.pictures, generator, device)
             unlike, found = self._likeness(self._base.unet, asked, shown)
-            (gradient,) = torch.autograd.grad(unlike, latents)  # (p, Z)
+            # Where none of the pictures shows a face, nothing says where to go.
+            gradient = torch.autograd.grad(unlike, latents)[0] if unlike.requires_grad else torch.zeros_like(latents)
             latents.grad = gradient / gradient.norm(dim=1, keepdim=True).clamp(min=torch.finfo(gradient.dtype).tiny)
             optimiser.step()
             losses.append(torch.stack([unlike.detach(), found]))

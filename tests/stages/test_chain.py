@@ -66,7 +66,8 @@ def test_every_step_leaves_its_figures(chain: Path) -> None:
         "dit_loss.csv",
     ):
         assert (chain / "reports" / name).stat().st_size > 0
-    assert (chain / "reports" / "effect_loss.csv").read_text().startswith("step,loss,")
+    for name in ("effect_loss.csv", "refine_loss.csv"):
+        assert (chain / "reports" / name).read_text().startswith("step,loss,")
     assert not (chain / "data" / "checkpoints" / "dit").exists(), "checkpoints go when the step is done"
 
 

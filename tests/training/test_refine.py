@@ -115,6 +115,20 @@ def test_each_person_moves_as_far_as_the_others(refine: Refine, start: Tensor, t
     torch.testing.assert_close(moved, torch.full_like(moved, SETTINGS.lr), rtol=1e-3, atol=0)
 
 
+def test_latents_stay_where_nobody_is_drawn(
+    refine: Refine, start: Tensor, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """Pictures without a face have no gradient; as with a face pack, the embeddings are no function of them then."""
+
+    def nobody(self: Shades, pictures: Tensor) -> tuple[Tensor, Tensor]:
+        return torch.zeros(len(pictures), self.turn.shape[1]), torch.zeros(len(pictures), dtype=torch.bool)
+
+    monkeypatch.setattr(Shades, "forward", nobody)
+    made = refine(tmp_path)
+    assert torch.equal(made.latents, start)
+    assert [(move["loss"], move["faces"]) for move in made.history] == [(0, 0)] * 6
+
+
 def test_who_is_drawn_beside_whom_does_not_matter_but_for_the_draws(
     refine: Refine, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:

@@ -103,7 +103,7 @@ def test_parts_that_are_missing_or_of_others(
     town: Any, lae: Any, loop: Callable[..., Any], make_town: Callable[..., Any], tmp_path: Path
 ) -> None:
     settings = _settings(loop(), effect={"enabled": True})
-    with pytest.raises(BadParameter, match=r"dit\.effect is on: give the base model"):
+    with pytest.raises(BadParameter, match=r"dit\.effect or dit\.refine is on: give the base model"):
         train_dit(town.corpus, lae, town.features, settings, checkpoint=tmp_path, progress=False)
     some = town.features.of(["p001", "p002"])
     with pytest.raises(BadParameter, match=r"features: p0\d\d has none"):
