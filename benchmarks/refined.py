@@ -29,15 +29,16 @@ from difflora.errors import BadParameter
 from difflora.evaluation.likeness import Faces, Likeness, similarity
 from difflora.files import write_json
 from difflora.inference.painter import Painter
-from difflora.models import DiffLoRAPipeline, make_scheduler, sample_latents
+from difflora.models import DiffLoRAPipeline
 from difflora.processes import make_accelerator
 from difflora.stages.evaluate import open_pipeline
 from difflora.stages.params import load_params
 from difflora.stages.workspace import Workspace
 from difflora.training import ConditionFeatures
+from difflora.training.dit import sample_few_steps
 from difflora.training.on_latents import begin_transformer
 from difflora.training.pictures import EncodedPeople
-from difflora.training.refine import mean_of_people, refine_latents
+from difflora.training.refine import refine_latents
 from difflora.training.refine_settings import RefineSettings
 from difflora.world.agreement import ClassifierAgreement
 from difflora.world.identities import RenderedPeople
@@ -70,16 +71,8 @@ class Bench:
 
     def made(self, features: ConditionFeatures) -> Tensor:
         """(N, Z): the mean of what the hypernetwork makes of each of a person's pictures."""
-        noise = self.workspace.params.dit.noise
-        sampled = sample_latents(
-            self.pipeline.transformer,
-            make_scheduler(noise, self.workspace.params.dit.model.prediction_type),
-            features.face,
-            features.image,
-            num_inference_steps=20,
-            generator=torch.Generator().manual_seed(0),
-        )
-        return mean_of_people(sampled, features)
+        chosen = self.workspace.params.dit
+        return features.means(sample_few_steps(self.pipeline.transformer, features.face, features.image, chosen))
 
     def refine(self, names: Sequence[str], settings: RefineSettings, folder: Path) -> tuple[Tensor, Tensor]:
         """Latents (N, Z) before and after; who is done is kept in the folder."""

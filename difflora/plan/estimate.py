@@ -83,13 +83,11 @@ def _identities(params: Params, counted: Counted, much: Quantities, assumed: Ass
 def _corpus(params: Params, counted: Counted, much: Quantities, assumed: Assumptions) -> StageCost:
     chosen, at_once = params.corpus, params.corpus.people_at_once
     batch = at_once * int(much.lora_batch)
-    checkpointed = chosen.dreambooth.gradient_checkpointing
-    step = counted.unet_train + counted.unet if checkpointed else counted.unet_train
+    step, kept = _through(counted, assumed, chosen.dreambooth.gradient_checkpointing)
     work = [
         counted.vae_encode.times(much.loras * much.pictures),
         step.times(much.loras * much.lora_steps / at_once, batch),
     ]
-    kept = counted.unet_train.saved * (assumed.checkpointed if checkpointed else 1)
     memory = _frozen(params, counted) + batch * kept
     memory += at_once * counted.layout.size * _STATE
     stored = much.loras * counted.layout.size * _ROW_BYTES[chosen.dtype]
@@ -111,14 +109,13 @@ def _dit(params: Params, counted: Counted, much: Quantities, assumed: Assumption
     memory = _trained(size, loop) + counted.dit_train.times(1, loop.batch_size).saved + latents
     if much.effect_steps:
         people, pictures = effect.loop.batch_size, effect.loop.batch_size * effect.images_per_step
-        through = counted.unet_train + counted.unet if effect.gradient_checkpointing else counted.unet_train
+        through, kept = _through(counted, assumed, effect.gradient_checkpointing)
         work += [
             through.times(much.effect_steps, pictures),
             counted.dit.times(much.effect_steps * (effect.rollout_steps - 1) / 2, people),
             counted.dit_train.times(much.effect_steps, people),
             counted.lae_train.times(much.effect_steps, people),  # of which only the decoder's part is done
         ]
-        kept = counted.unet_train.saved * (assumed.checkpointed if effect.gradient_checkpointing else 1)
         both = _trained(size + counted.lae_parameters, effect.loop) + _frozen(params, counted)
         both += pictures * kept + people * (counted.dit_train.saved + counted.lae_train.saved)
         if effect.likeness.weight:
@@ -136,8 +133,7 @@ def _refine(params: Params, counted: Counted, much: Quantities, assumed: Assumpt
     """Bytes that a move of ``dit.refine`` keeps, and the work of all."""
     chosen = params.dit.refine
     people = chosen.people_at_once
-    through = counted.unet_train + counted.unet if chosen.gradient_checkpointing else counted.unet_train
-    kept = counted.unet_train.saved * (assumed.checkpointed if chosen.gradient_checkpointing else 1)
+    through, kept = _through(counted, assumed, chosen.gradient_checkpointing)
     drawn, work = _drawn(chosen, counted, much.refine_moves, people, through, kept)
     decoded = counted.lae_train.times(much.refine_moves, people)  # of which only the decoder's part is done
     return drawn + people * counted.lae_train.saved, [*work, decoded]
@@ -191,6 +187,13 @@ def _held(params: Params, counted: Counted, much: Quantities) -> float:
 def _register(params: Params, counted: Counted, assumed: Assumptions, weights_gb: float) -> StageCost:
     stored = (counted.dit_parameters + counted.lae_parameters) * _FP32
     return _stage("register", [], assumed, disk=stored, kept=weights_gb * 1e9)
+
+
+def _through(counted: Counted, assumed: Assumptions, checkpointing: bool) -> tuple[Cost, float]:
+    """A pass of the UNet forwards and backwards, and the bytes of activations that it keeps."""
+    if checkpointing:
+        return counted.unet_train + counted.unet, counted.unet_train.saved * assumed.checkpointed
+    return counted.unet_train, counted.unet_train.saved
 
 
 def _frozen(params: Params, counted: Counted) -> float:

@@ -24,10 +24,11 @@ from difflora.training.dit_settings import DitSettings
 from difflora.training.effect import train_effect
 from difflora.training.explained import decoded, explained_variance
 from difflora.training.features import ConditionFeatures
+from difflora.training.likeness import LikenessLoss
 from difflora.training.loop import OnLog, TrainReport, train
 from difflora.training.on_latents import DitTask, begin_transformer
 from difflora.training.pictures import EncodedPeople
-from difflora.training.refine import mean_of_people, refine_latents
+from difflora.training.refine import refine_latents
 from difflora.training.reproducible import weights_digest
 from difflora.training.rows import LoraRows
 from difflora.training.through import check_base
@@ -127,11 +128,14 @@ def train_dit(
     refined: list[dict[str, float]] = []
     if settings.through_base and base is not None and people is not None:
         check_base(base, lae, device)
+        faces = None if faces is None else faces.to(base.device)
         shown = features.of(_pictured(rows.names, corpus, features, people)).to(device)
         pictures = EncodedPeople(base, people, shown.names, settings.effect.images, _framing(corpus))
         facts |= {"loop": settings.loop.model_dump(mode="json"), "base": base.weights, "shown": shown.digest}
         if settings.effect.enabled:
-            lae = copy.deepcopy(lae)
+            lae, likeness = copy.deepcopy(lae), None
+            if faces is not None and settings.effect.likeness.weight:
+                likeness = LikenessLoss(base, faces, shown, settings.effect.likeness)
             effect_report = train_effect(
                 transformer,
                 lae,
@@ -143,12 +147,12 @@ def train_dit(
                 checkpoint=course.folder / "effect",
                 fingerprint=facts,
                 accelerator=accelerator,
-                faces=faces,
+                likeness=likeness,
                 on_log=on_effect_log,
                 progress=progress,
             )
         if faces is not None and settings.refine.rounds:
-            transformer, refined = course.refine(transformer, lae, shown, base, faces.to(base.device), pictures, facts)
+            transformer, refined = course.refine(transformer, lae, shown, base, faces, pictures, facts)
     metrics = _measure(transformer, lae, corpus, rows, features, settings, canonical_form)
     return TrainedDit(transformer, lae, report, effect_report, refined, metrics)
 
@@ -205,13 +209,13 @@ class _Course:
             pictures: of the same people.
             fingerprint: what decided the transformer.
         """
-        chosen = self.settings.refine
+        chosen, decided = self.settings.refine, {**fingerprint, "decoder": weights_digest(lae)}
         done: list[dict[str, float]] = []
         for place in range(chosen.rounds):
-            facts = {**fingerprint, "start": weights_digest(transformer), "decoder": weights_digest(lae)}
-            made = _sampled(transformer, features.face, features.image, self.settings)  # (M, Z)
+            facts = {**decided, "start": weights_digest(transformer)}
+            made = sample_few_steps(transformer, features.face, features.image, self.settings)  # (M, Z)
             moved = refine_latents(
-                mean_of_people(made, features),
+                features.means(made),
                 lae,
                 features,
                 base,
@@ -258,13 +262,13 @@ def _measure(
         there["validation"] = LoraRows(corpus, "validation", canonical_form=canonical_form)
     for split, part in there.items():
         seen = features.of(part.names)
-        latents = _sampled(transformer, seen.face[seen.starts], seen.image[seen.starts], settings)
+        latents = sample_few_steps(transformer, seen.face[seen.starts], seen.image[seen.starts], settings)
         metrics[f"explained_{split}"] = explained_variance(lae, decoded(lae, part, latents)).total
     return metrics
 
 
-def _sampled(transformer: LoraTransformer, face: Tensor, image: Tensor, settings: DitSettings) -> Tensor:
-    """Latents (M, Z) for features (M, Df) and (M, Di), in the few steps that measuring needs."""
+def sample_few_steps(transformer: LoraTransformer, face: Tensor, image: Tensor, settings: DitSettings) -> Tensor:
+    """Latents (M, Z) for features (M, Df) and (M, Di), in the few steps that measuring and moving need."""
     noise, device = settings.noise, transformer.face_mean.device
     return sample_latents(
         transformer,

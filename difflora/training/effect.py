@@ -22,8 +22,6 @@ from difflora.corpus.draws import Apart, denoising_losses, gather
 from difflora.corpus.draws import Batch as Pictured
 from difflora.corpus.many import ManyLoras
 from difflora.corpus.settings import DreamBoothSettings
-from difflora.encoders.face_gradient import FaceGradient
-from difflora.errors import BadParameter
 from difflora.models import LoraAutoencoder, LoraTransformer, make_scheduler
 from difflora.models.noise import to_x0
 from difflora.training.batches import Batch
@@ -148,7 +146,7 @@ def train_effect(
     checkpoint: str | Path,
     fingerprint: Mapping[str, Any],
     accelerator: Accelerator,
-    faces: FaceGradient | None = None,
+    likeness: LikenessLoss | None = None,
     on_log: OnLog | None = None,
     progress: bool = True,
 ) -> TrainReport:
@@ -165,20 +163,14 @@ def train_effect(
         checkpoint: folder of the checkpoint.
         fingerprint: see ``train``.
         accelerator: see ``train``.
-        faces: the recogniser that made the features; ``effect.likeness`` needs it.
+        likeness: the loss of drawn faces; None where there is none.
         on_log: see ``train``.
         progress: see ``train``.
 
     Raises:
-        BadParameter: if the settings do not fit.
         DiffLoRAError: if the training goes wrong.
     """
     chosen = settings.effect
-    likeness = None
-    if chosen.likeness.weight:
-        if faces is None:
-            raise BadParameter("dit.effect.likeness is on: give the face pack, or set its weight to 0")
-        likeness = LikenessLoss(base, faces.to(base.device), features, chosen.likeness)
     lae.requires_grad_(False)
     for parameter in lae.decoder_parameters():
         parameter.requires_grad_(chosen.train_decoder)

@@ -78,8 +78,14 @@ class ConditionFeatures:
     @property
     def mean_faces(self) -> Tensor:
         """(N, Df) float32 unit vectors: the direction of each person's mean face feature."""
-        sums = self.face.new_zeros(len(self.names), self.face.shape[1]).index_add_(0, self.owners, self.face)
-        return F.normalize(sums, dim=1)
+        return F.normalize(self._sums(self.face), dim=1)
+
+    def means(self, values: Tensor) -> Tensor:
+        """Each person's mean (N, K) of values (M, K) of the pictures."""
+        return self._sums(values) / self.counts[:, None]
+
+    def _sums(self, values: Tensor) -> Tensor:
+        return values.new_zeros(len(self.names), values.shape[1]).index_add_(0, self.owners, values)
 
     def of(self, names: Sequence[str]) -> ConditionFeatures:
         """The features of some people, in the order of their names.

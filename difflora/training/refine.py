@@ -163,9 +163,3 @@ class _Mover:
                 f"dit.refine: latents of {names} are not finite after {self._settings.moves} moves; give a lower lr "
                 f"than {self._settings.lr}"
             )
-
-
-def mean_of_people(values: Tensor, features: ConditionFeatures) -> Tensor:
-    """Means (N, Z) over each person's pictures of values (M, Z)."""
-    sums = values.new_zeros(len(features.names), values.shape[1]).index_add_(0, features.owners, values)
-    return sums / features.counts[:, None]

@@ -19,10 +19,10 @@ from difflora.models import DitModelSettings, LoraAutoencoder
 from difflora.processes import make_accelerator
 from difflora.training import DitSettings, train_dit
 from difflora.training import refine as refine_module
-from difflora.training.dit import _sampled
+from difflora.training.dit import sample_few_steps
 from difflora.training.likeness import Asked, LikenessLoss
 from difflora.training.pictures import EncodedPeople
-from difflora.training.refine import Refined, mean_of_people, refine_latents
+from difflora.training.refine import Refined, refine_latents
 from difflora.training.refine_settings import RefineSettings
 from difflora.training.reproducible import weights_digest
 from difflora.training.through import under_loras
@@ -187,7 +187,7 @@ def test_latents_that_are_not_finite_name_their_people(
 def test_means_of_people(village: Any, names: list[str]) -> None:
     features = village.features.of(names)
     values = torch.arange(float(len(features.face)))[:, None]  # three pictures each
-    assert mean_of_people(values, features).flatten().tolist() == [3.0 * place + 1 for place in range(len(names))]
+    assert features.means(values).flatten().tolist() == [3.0 * place + 1 for place in range(len(names))]
 
 
 def test_rounds_are_learnt_by_a_transformer_of_the_same_kind(
@@ -228,8 +228,8 @@ def test_rounds_are_learnt_by_a_transformer_of_the_same_kind(
     features = village.features.of(names)
     losses = []
     for made in (none, trained(1), two):
-        sampled = _sampled(made.transformer, features.face, features.image, DitSettings())
-        losses.append(unlike(mean_of_people(sampled, features)))
+        sampled = sample_few_steps(made.transformer, features.face, features.image, DitSettings())
+        losses.append(unlike(features.means(sampled)))
     assert losses[1] < losses[0] - 0.01, losses
     assert losses[2] < losses[1] - 0.005, losses
     assert weights_digest(two.transformer) == weights_digest(again.transformer), "from checkpoints alone"
