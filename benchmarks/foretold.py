@@ -52,7 +52,7 @@ class HeldOut:
         entries = [entry for entry in self._corpus.entries if entry.split != "train"]
         self.names = [entry.identity for entry in entries]
         effect = workspace.params.dit.effect
-        self._pictures = EncodedPeople(self._base, people, self.names, effect.images)
+        self._pictures = EncodedPeople(self._base, people, self.names, workspace.params.dit.most_pictures)
         self._drawing = DreamBoothSettings(
             batch_size=pictures, face_weight=effect.face_weight, mode_scale=effect.mode_scale
         )

@@ -26,7 +26,7 @@ from difflora.training.explained import decoded, explained_variance
 from difflora.training.features import ConditionFeatures
 from difflora.training.likeness import LikenessLoss
 from difflora.training.loop import OnLog, TrainReport, train
-from difflora.training.on_latents import DitTask, begin_transformer
+from difflora.training.on_latents import DitTask, begin_transformer, nearer_transformer
 from difflora.training.pictures import EncodedPeople
 from difflora.training.refine import refine_latents
 from difflora.training.reproducible import weights_digest
@@ -130,7 +130,7 @@ def train_dit(
         check_base(base, lae, device)
         faces = None if faces is None else faces.to(base.device)
         shown = features.of(_pictured(rows.names, corpus, features, people)).to(device)
-        pictures = EncodedPeople(base, people, shown.names, settings.effect.images, _framing(corpus))
+        pictures = EncodedPeople(base, people, shown.names, settings.most_pictures, _framing(corpus))
         facts |= {"loop": settings.loop.model_dump(mode="json"), "base": base.weights, "shown": shown.digest}
         if settings.effect.enabled:
             lae, likeness = copy.deepcopy(lae), None
@@ -213,9 +213,9 @@ class _Course:
         done: list[dict[str, float]] = []
         for place in range(chosen.rounds):
             facts = {**decided, "start": weights_digest(transformer)}
-            made = sample_few_steps(transformer, features.face, features.image, self.settings)  # (M, Z)
+            made = sample_few_steps(transformer, features.mean_faces, features.mean_images, self.settings)  # (N, Z)
             moved = refine_latents(
-                features.means(made),
+                made,
                 lae,
                 features,
                 base,
@@ -227,7 +227,7 @@ class _Course:
                 accelerator=self.accelerator,
                 progress=self.progress,
             )
-            transformer = begin_transformer(lae, moved.latents, features, self.settings)
+            transformer = nearer_transformer(transformer, moved.latents, features, self.settings)
             facts["refine"] = chosen.model_dump(mode="json")
             self.learn(f"refined-{place}", transformer, moved.latents, features, facts)
             done += [{**move, "step": len(done) + move["step"]} for move in moved.history]

@@ -20,9 +20,6 @@ class EffectSettings(BaseModel):
 
     enabled: bool = False
     images_per_step: int = Field(4, ge=1, description="pictures a step of each person of the batch")
-    images: int | None = Field(
-        16, ge=1, description="most pictures of a person, the first ones, of dit.refine too; None for all"
-    )
     face_weight: float = Field(0.0, ge=0, description="how much more an error inside the face's box counts")
     feature_weight: float = Field(0.0, ge=0, description="how much more one at eyes, nose and mouth counts, besides")
     mode_scale: float = Field(
@@ -52,6 +49,9 @@ class DitSettings(BaseModel):
     noise: NoiseSettings = NoiseSettings()
     pictures: Literal["references", "images", "all"] = Field(
         "all", description="which pictures of a person may be the reference; another is drawn each time"
+    )
+    most_pictures: int | None = Field(
+        16, ge=1, description="most pictures of a person that effect and refine learn from, the first; null for all"
     )
     condition_dropout: float = Field(0.1, ge=0, lt=1, description="how often the condition is withheld, for guidance")
     condition_noise: float = Field(

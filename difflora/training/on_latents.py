@@ -17,7 +17,7 @@ from difflora.training.conditions import show
 from difflora.training.dit_settings import DitSettings
 from difflora.training.features import ConditionFeatures
 from difflora.training.reproducible import seeded
-from difflora.training.ridge import fit_ridge
+from difflora.training.ridge import DEFAULT_STRENGTH, Ridge, fit_ridge
 
 
 class DitTask(nn.Module):
@@ -76,10 +76,41 @@ def begin_transformer(
             image_encoder=features.image_encoder,
         ).to(latents.device)
     transformer.fit_features(features.face, features.image)
-    if transformer.skip is not None:
-        inputs = transformer.skip_inputs(*transformer.standardised(features.face, features.image))  # (M, F)
-        fitted = fit_ridge(inputs, latents, features.owners, settings.ridge)
-        with torch.no_grad():
-            transformer.skip.weight.copy_(fitted.weight)
-            transformer.skip.bias.copy_(fitted.bias)
+    _fit_skip(transformer, latents, features, settings, None)
     return transformer
+
+
+def nearer_transformer(
+    transformer: LoraTransformer, latents: Tensor, features: ConditionFeatures, settings: DitSettings
+) -> LoraTransformer:
+    """A copy of a trained transformer whose linear skip, where it has one, is fitted to what latents have become.
+
+    The penalty is on what changes, so that what was learnt before is not made smaller round after round.
+
+    Args:
+        transformer: it is not changed.
+        latents: (N, Z) of N people.
+        features: of the same people.
+        settings: section ``dit``.
+    """
+    nearer = copy.deepcopy(transformer)
+    if nearer.skip is not None:
+        before = Ridge(nearer.skip.weight.detach(), nearer.skip.bias.detach(), DEFAULT_STRENGTH)
+        _fit_skip(nearer, latents, features, settings, before)
+    return nearer
+
+
+def _fit_skip(
+    transformer: LoraTransformer,
+    latents: Tensor,
+    features: ConditionFeatures,
+    settings: DitSettings,
+    start: Ridge | None,
+) -> None:
+    if transformer.skip is None:
+        return
+    inputs = transformer.skip_inputs(*transformer.standardised(features.face, features.image))  # (M, F)
+    fitted = fit_ridge(inputs, latents, features.owners, settings.ridge, start)
+    with torch.no_grad():
+        transformer.skip.weight.copy_(fitted.weight)
+        transformer.skip.bias.copy_(fitted.bias)

@@ -1,14 +1,15 @@
 """Latents moved by likeness alone: what the transformer should make of people, found a person at a time.
 
 A teacher's LoRA is what some steps of DreamBooth left, and most of it nothing foretells. So the transformer's own
-latents are moved instead, by the likeness of the faces that their LoRAs draw, and then learnt like a teacher's: what
-is learnt starts where the transformer already is, and can be better than a teacher. Each person's gradient gets the
-same length, since its own says little (it varies by orders of magnitude with the noise that a picture starts from).
+latents are moved instead, along the gradient of the likeness of the faces that their LoRAs draw, and the transformer
+learns what they have become. A person's own gradient comes from a picture or two and is mostly noise; that of hundreds
+of people, seen through their features, is not. So a few long steps of everyone a round, and many rounds, lead further
+than many steps of a person. Each person's gradient gets the same length, since its own says little (it varies by
+orders of magnitude with the noise that a picture starts from).
 """
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +18,7 @@ from typing import Any
 import torch
 from accelerate import Accelerator
 from torch import Tensor
+from torch.optim.lr_scheduler import CosineAnnealingLR
 from tqdm import tqdm
 
 from difflora.corpus.base import FrozenBase
@@ -35,6 +37,7 @@ from difflora.training.refine_settings import RefineSettings
 from difflora.training.through import under_loras
 
 _SEEDS_APART = 1_000_003
+_LAST_RATE, _MOMENTUM = 0.1, 0.5
 
 
 @dataclass(frozen=True)
@@ -139,17 +142,19 @@ class _Mover:
         generator = torch.Generator().manual_seed(seed)
         shown = places.repeat_interleave(chosen.pictures)  # (p * n,)
         latents = start[places.to(start.device)].clone().requires_grad_()  # (p, Z)
-        optimiser = torch.optim.Adam([latents], lr=chosen.lr)
+        optimiser = torch.optim.SGD([latents], lr=chosen.lr, momentum=_MOMENTUM, dampening=_MOMENTUM)
+        rates = CosineAnnealingLR(optimiser, T_max=chosen.moves, eta_min=chosen.lr * _LAST_RATE)
         losses = []
-        for step in range(chosen.moves):
-            optimiser.param_groups[0]["lr"] = chosen.lr * (0.55 + 0.45 * math.cos(math.pi * step / chosen.moves))
+        for _ in range(chosen.moves):
             self._loras.set(self._lae.decode(latents))
             asked = Asked.drawn(data, len(places), chosen.pictures, generator, device)
             unlike, found = self._likeness(self._base.unet, asked, shown)
             # Where none of the pictures shows a face, nothing says where to go.
             gradient = torch.autograd.grad(unlike, latents)[0] if unlike.requires_grad else torch.zeros_like(latents)
-            latents.grad = gradient / gradient.norm(dim=1, keepdim=True).clamp(min=torch.finfo(gradient.dtype).tiny)
+            size = gradient.square().mean(1, keepdim=True).sqrt()  # (p, 1)
+            latents.grad = gradient / size.clamp(min=torch.finfo(gradient.dtype).tiny)
             optimiser.step()
+            rates.step()
             losses.append(torch.stack([unlike.detach(), found]))
         self._check(latents, places)
         unlike, found = torch.stack(losses).float().cpu().unbind(1)  # (moves,) each
