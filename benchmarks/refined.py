@@ -87,6 +87,7 @@ class Bench:
             FaceGradient(self.faces),
             pictures,
             settings,
+            place=0,
             checkpoint=folder,
             fingerprint={"people": list(names)},
             accelerator=make_accelerator("cpu"),

@@ -10,7 +10,7 @@ orders of magnitude with the noise that a picture starts from).
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,7 +18,6 @@ from typing import Any
 import torch
 from accelerate import Accelerator
 from torch import Tensor
-from torch.optim.lr_scheduler import CosineAnnealingLR
 from tqdm import tqdm
 
 from difflora.corpus.base import FrozenBase
@@ -37,7 +36,7 @@ from difflora.training.refine_settings import RefineSettings
 from difflora.training.through import under_loras
 
 _SEEDS_APART = 1_000_003
-_LAST_RATE, _MOMENTUM = 0.1, 0.5
+_MOMENTUM = 0.5
 
 
 @dataclass(frozen=True)
@@ -63,6 +62,7 @@ def refine_latents(
     pictures: EncodedPeople,
     settings: RefineSettings,
     *,
+    place: int,
     checkpoint: str | Path,
     fingerprint: Mapping[str, Any],
     accelerator: Accelerator,
@@ -78,6 +78,7 @@ def refine_latents(
         faces: the recogniser.
         pictures: of the same people; their captions are what is drawn.
         settings: how.
+        place: which round it is, the first being 0.
         checkpoint: folder of those who are done; made if missing.
         fingerprint: plain values that decide the result beside the settings; a checkpoint of others is refused.
         accelerator: its processes share people out.
@@ -92,7 +93,11 @@ def refine_latents(
     folder.mkdir(parents=True, exist_ok=True)
     if accelerator.is_main_process:
         sweep(folder)
-        begin(folder / "refine.json", "refine", {"settings": settings.model_dump(mode="json"), **fingerprint})
+        begin(
+            folder / "refine.json",
+            "refine",
+            {"settings": settings.model_dump(mode="json"), "round": place, **fingerprint},
+        )
     accelerator.wait_for_everyone()
     everyone = torch.arange(len(start)).split(settings.people_at_once)
     files = [folder / f"people-{number:05d}.safetensors" for number in range(len(everyone))]
@@ -102,7 +107,8 @@ def refine_latents(
         mover = _Mover(lae, features, base, LikenessLoss(base, faces, features, settings), loras, pictures, settings)
         for number in tqdm(mine, desc="refine", unit="batch", disable=not shown):
             if not files[number].exists():
-                moved = mover.move(start, everyone[number], settings.seed * _SEEDS_APART + number)
+                seed = (settings.seed + place) * _SEEDS_APART + number
+                moved = mover.move(start, everyone[number], seed, settings.rates(place))
                 save_safetensors(files[number], moved)
     accelerator.wait_for_everyone()
     done = [load_safetensors(file) for file in files]
@@ -135,7 +141,7 @@ class _Mover:
         self._lae, self._names, self._base, self._likeness = lae, features.names, base, likeness
         self._loras, self._pictures, self._settings = loras, pictures, settings
 
-    def move(self, start: Tensor, places: Tensor, seed: int) -> dict[str, Tensor]:
+    def move(self, start: Tensor, places: Tensor, seed: int, rates: Sequence[float]) -> dict[str, Tensor]:
         """``latents`` (p, Z) after the moves, and of each move ``loss`` and ``faces`` (moves,)."""
         chosen, device = self._settings, self._base.device
         data = gather(self._base, [self._pictures[place] for place in places.tolist()], DreamBoothSettings())
@@ -143,9 +149,9 @@ class _Mover:
         shown = places.repeat_interleave(chosen.pictures)  # (p * n,)
         latents = start[places.to(start.device)].clone().requires_grad_()  # (p, Z)
         optimiser = torch.optim.SGD([latents], lr=chosen.lr, momentum=_MOMENTUM, dampening=_MOMENTUM)
-        rates = CosineAnnealingLR(optimiser, T_max=chosen.moves, eta_min=chosen.lr * _LAST_RATE)
         losses = []
-        for _ in range(chosen.moves):
+        for rate in rates:
+            optimiser.param_groups[0]["lr"] = rate
             self._loras.set(self._lae.decode(latents))
             asked = Asked.drawn(data, len(places), chosen.pictures, generator, device)
             unlike, found = self._likeness(self._base.unet, asked, shown)
@@ -154,7 +160,6 @@ class _Mover:
             size = gradient.square().mean(1, keepdim=True).sqrt()  # (p, 1)
             latents.grad = gradient / size.clamp(min=torch.finfo(gradient.dtype).tiny)
             optimiser.step()
-            rates.step()
             losses.append(torch.stack([unlike.detach(), found]))
         self._check(latents, places)
         unlike, found = torch.stack(losses).float().cpu().unbind(1)  # (moves,) each

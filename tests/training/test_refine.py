@@ -51,7 +51,7 @@ def refine(
     """Moves the village's training people."""
     features = village.features.of(names)
 
-    def call(folder: Path, settings: RefineSettings = SETTINGS, start: Tensor = start) -> Refined:
+    def call(folder: Path, settings: RefineSettings = SETTINGS, start: Tensor = start, place: int = 0) -> Refined:
         return refine_latents(
             start,
             lae,
@@ -60,6 +60,7 @@ def refine(
             Shades(features.face.shape[1]),
             EncodedPeople(base, people, names, None),
             settings,
+            place=place,
             checkpoint=folder,
             fingerprint={"lae": weights_digest(lae)},
             accelerator=make_accelerator("cpu"),
@@ -117,6 +118,18 @@ def test_each_person_moves_as_far_as_the_others(refine: Refine, start: Tensor, t
     assert moved.abs().std() > 0.1 * SETTINGS.lr, "along the gradient, not as far in every number"
 
 
+def test_steps_become_shorter_over_all_rounds(refine: Refine, start: Tensor, tmp_path: Path) -> None:
+    settings = SETTINGS.model_copy(update={"rounds": 2, "moves": 1})
+    assert settings.rates(0) == [pytest.approx(1.0)]
+    assert settings.rates(1) == [pytest.approx(0.55)]
+    more = RefineSettings(rounds=5, moves=2, lr=0.5)
+    rates = [rate for place in range(5) for rate in more.rates(place)]
+    assert rates == sorted(rates, reverse=True)
+    assert 0.05 < rates[-1] < 0.07
+    moved = refine(tmp_path, settings, place=1).latents - start
+    assert moved.square().mean(1).sqrt().tolist() == pytest.approx([0.55] * len(start), rel=1e-3)
+
+
 def test_latents_stay_where_nobody_is_drawn(
     refine: Refine, start: Tensor, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
@@ -155,11 +168,11 @@ def test_a_killed_run_goes_on_with_those_who_are_left(
     whole = refine(tmp_path / "whole")
     move, moved = refine_module._Mover.move, []
 
-    def some(self: Any, start: Tensor, places: Tensor, seed: int) -> Any:
+    def some(self: Any, start: Tensor, places: Tensor, *others: Any) -> Any:
         if len(moved) == 2:
             raise KeyboardInterrupt
         moved.append(places.tolist())
-        return move(self, start, places, seed)
+        return move(self, start, places, *others)
 
     monkeypatch.setattr(refine_module._Mover, "move", some)
     with pytest.raises(KeyboardInterrupt):
