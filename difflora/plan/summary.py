@@ -25,7 +25,9 @@ def _two(value: float) -> str:
 
 
 def _hours(hours: float) -> str:
-    return f"{_two(hours)} hours" if hours >= 1 else f"{_two(60 * hours)} minutes"
+    if hours < 1:
+        return f"{_two(60 * hours)} minutes"
+    return "1 hour" if _two(hours) == "1" else f"{_two(hours)} hours"
 
 
 def _gib(size: float) -> str:

@@ -91,7 +91,7 @@ def train_dit(
         faces: the recogniser that made the features; ``effect.likeness`` and ``refine`` need it.
         start: a trained transformer to go on from; it is not changed.
         accelerator: see ``train``.
-        on_log: see ``train``.
+        on_log: see ``train``; of the training on teachers' latents.
         on_effect_log: the same for ``effect``.
         progress: whether to show bars.
 
@@ -115,7 +115,7 @@ def train_dit(
         latents = torch.cat([lae.encode(batch.to(device)) for batch in rows])  # (N, Z)
     seen = features.of(rows.names).to(device)
     transformer = begin_transformer(lae, latents, seen, settings, start).to(device)
-    course = _Course(settings, Path(checkpoint), accelerator, on_log, progress)
+    course = _Course(settings, Path(checkpoint), accelerator, progress)
     facts = {
         "dit": settings.model_dump(mode="json", exclude={"loop", "effect", "refine"}),
         "rows": rows.digest,
@@ -123,7 +123,7 @@ def train_dit(
         "start": None if start is None else weights_digest(start),
         "features": seen.digest,
     }
-    report = course.learn("latents", transformer, latents, seen, facts)
+    report = course.learn("latents", transformer, latents, seen, facts, on_log)
     effect_report: TrainReport | None = None
     refined: list[dict[str, float]] = []
     if settings.through_base and base is not None and people is not None:
@@ -164,7 +164,6 @@ class _Course:
     settings: DitSettings
     folder: Path
     accelerator: Accelerator
-    on_log: OnLog | None
     progress: bool
 
     def learn(
@@ -174,6 +173,7 @@ class _Course:
         latents: Tensor,
         features: ConditionFeatures,
         fingerprint: Mapping[str, Any],
+        on_log: OnLog | None = None,
     ) -> TrainReport:
         """Trains a transformer, in place, on the latents (N, Z) of the people who have the features."""
         return train(
@@ -184,7 +184,7 @@ class _Course:
             checkpoint=self.folder / name,
             fingerprint=fingerprint,
             accelerator=self.accelerator,
-            on_log=self.on_log,
+            on_log=on_log,
             progress=self.progress,
         )
 

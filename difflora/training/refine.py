@@ -105,7 +105,7 @@ def refine_latents(
     shown = progress and accelerator.is_main_process
     with under_loras(base, lae, settings.gradient_checkpointing) as loras:
         mover = _Mover(lae, features, base, LikenessLoss(base, faces, features, settings), loras, pictures, settings)
-        for number in tqdm(mine, desc="refine", unit="batch", disable=not shown):
+        for number in tqdm(mine, desc=f"round {place + 1} of {settings.rounds}", unit="batch", disable=not shown):
             if not files[number].exists():
                 seed = (settings.seed + place) * _SEEDS_APART + number
                 moved = mover.move(start, everyone[number], seed, settings.rates(place))

@@ -35,6 +35,7 @@ _COMPARED = {"evaluate.compared": 2}
 _RANDOM_START = {"corpus.dreambooth.start": None, "corpus.dreambooth.freeze_a": False}
 _OWN_STARTS = {**_RANDOM_START, "corpus.dreambooth.shared_start": False}
 _WEIGHTS_ALONE = {"dit.effect.enabled": False, "dit.refine.rounds": 0}
+_EFFECT_ALONE = {"dit.effect.enabled": True, "dit.refine.rounds": 0}
 _PAPER = {**_WEIGHTS_ALONE, "lae.model.linear_path": False, "dit.model.linear_skip": False, "dit.mixup": 0.0}
 
 CATALOGUE: tuple[Ablation, ...] = (
@@ -43,7 +44,7 @@ CATALOGUE: tuple[Ablation, ...] = (
     Ablation("no_image", "no image feature (Table 3)", {"dit.model.use_image": False}),
     Ablation("no_wp", "no weight-preserved loss (Table 3)", {"lae.wp_weight": 0.0}),
     Ablation("weights_only", "no training through the base model", _WEIGHTS_ALONE),
-    Ablation("no_refine", "latents are not moved by likeness", {"dit.refine.rounds": 0}),
+    Ablation("effect_alone", "through the base by its denoising loss, in the place of moved latents", _EFFECT_ALONE),
     Ablation("no_linear_path", "no PCA in the autoencoder", {"lae.model.linear_path": False}),
     Ablation("no_linear_skip", "no ridge regression in the transformer", {"dit.model.linear_skip": False}),
     Ablation("no_mixup", "people are not mixed in training", {"dit.mixup": 0.0}),
@@ -78,7 +79,7 @@ CATALOGUE: tuple[Ablation, ...] = (
         for steps in (10, 20)
     ),
     *(
-        Ablation(f"people_{count}", f"{count} training people", {"corpus.train_people": count})
+        Ablation(f"people_{count}", f"LoRAs of {count} training people", {"corpus.train_people": count})
         for count in (16, 32, 64, 128, 256)
     ),
     Ablation("references_1", "one reference, compared with two pictures", _COMPARED),
@@ -98,7 +99,7 @@ GROUPS: Mapping[str, tuple[str, ...]] = {
     "table3": ("no_face", "no_image", "no_wp"),
     "method": (
         "weights_only",
-        "no_refine",
+        "effect_alone",
         "no_linear_path",
         "no_linear_skip",
         "no_mixup",
