@@ -72,7 +72,8 @@ class Bench:
     def made(self, features: ConditionFeatures) -> Tensor:
         """(N, Z): what the hypernetwork makes of all of a person's pictures."""
         chosen = self.workspace.params.dit
-        return sample_few_steps(self.pipeline.transformer, features.mean_faces, features.mean_images, chosen)
+        means = features.means(features.face), features.means(features.image)
+        return sample_few_steps(self.pipeline.transformer, *means, chosen)
 
     def refine(self, names: Sequence[str], settings: RefineSettings, folder: Path) -> tuple[Tensor, Tensor]:
         """Latents (N, Z) before and after; who is done is kept in the folder."""

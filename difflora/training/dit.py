@@ -213,7 +213,10 @@ class _Course:
         done: list[dict[str, float]] = []
         for place in range(chosen.rounds):
             facts = {**decided, "start": weights_digest(transformer)}
-            made = sample_few_steps(transformer, features.mean_faces, features.mean_images, self.settings)  # (N, Z)
+            # Plain means, not their directions: those lie farther out than any picture's features, and a skip that is
+            # fitted to pictures would grow round after round.
+            means = features.means(features.face), features.means(features.image)
+            made = sample_few_steps(transformer, *means, self.settings)  # (N, Z)
             moved = refine_latents(
                 made,
                 lae,

@@ -78,16 +78,12 @@ class ConditionFeatures:
     @property
     def mean_faces(self) -> Tensor:
         """(N, Df) float32 unit vectors: the direction of each person's mean face feature."""
-        return self._directions(self.face)
+        return F.normalize(self.means(self.face), dim=1)
 
-    @property
-    def mean_images(self) -> Tensor:
-        """(N, Di) float32 unit vectors: the direction of each person's mean image feature."""
-        return self._directions(self.image)
-
-    def _directions(self, values: Tensor) -> Tensor:
+    def means(self, values: Tensor) -> Tensor:
+        """Each person's mean (N, K) of values (M, K) of the pictures."""
         sums = values.new_zeros(len(self.names), values.shape[1]).index_add_(0, self.owners, values)
-        return F.normalize(sums, dim=1)
+        return sums / self.counts[:, None]
 
     def of(self, names: Sequence[str]) -> ConditionFeatures:
         """The features of some people, in the order of their names.

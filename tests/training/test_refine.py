@@ -199,6 +199,12 @@ def test_latents_that_are_not_finite_name_their_people(
     assert not list(tmp_path.glob("*.safetensors"))
 
 
+def test_means_of_people(village: Any, names: list[str]) -> None:
+    features = village.features.of(names)
+    values = torch.arange(float(len(features.face)))[:, None]  # three pictures each
+    assert features.means(values).flatten().tolist() == [3.0 * place + 1 for place in range(len(names))]
+
+
 def test_rounds_are_learnt_by_a_transformer_of_the_same_kind(
     village: Any,
     lae: LoraAutoencoder,
@@ -237,9 +243,8 @@ def test_rounds_are_learnt_by_a_transformer_of_the_same_kind(
     features = village.features.of(names)
     losses = []
     for made in (none, trained(1), two):
-        losses.append(
-            unlike(sample_few_steps(made.transformer, features.mean_faces, features.mean_images, DitSettings()))
-        )
+        means = features.means(features.face), features.means(features.image)
+        losses.append(unlike(sample_few_steps(made.transformer, *means, DitSettings())))
     assert losses[1] < losses[0] - 0.01, losses
     assert losses[2] < losses[1] - 0.005, losses
     assert weights_digest(two.transformer) == weights_digest(again.transformer), "from checkpoints alone"
