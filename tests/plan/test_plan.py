@@ -114,7 +114,8 @@ def test_drawn_faces_cost_their_pictures() -> None:
     """As many passes of the base as are drawn, those with a gradient several times dearer, and their activations."""
 
     def dit(**likeness: int) -> Any:
-        made = make_plan(tiny(dit__effect__likeness={"weight": float(bool(likeness)), **likeness}), root=ROOT)
+        chosen = {"weight": float(bool(likeness)), **likeness}
+        made = make_plan(tiny(dit__effect__enabled=True, dit__effect__likeness=chosen), root=ROOT)
         return next(stage for stage in made.stages if stage.name == "dit")
 
     off, last, more = dit(), dit(pictures=2, steps=8, through=1), dit(pictures=4, steps=8, through=1)
@@ -141,7 +142,7 @@ def test_moved_latents_cost_their_pictures() -> None:
 
 def test_a_test_split_that_is_too_small_is_said() -> None:
     made = make_plan(tiny(identities__count=100), root=ROOT)
-    assert any("wants 32 people of the split test, where about 8 are" in remark for remark in made.remarks)
+    assert any("wants 32 people of the split test, where about 4 are" in remark for remark in made.remarks)
 
 
 @pytest.mark.parametrize(
