@@ -4,8 +4,8 @@ The latents that a hypernetwork makes of training people are moved by the likene
 a time and each with a gradient of the same length, for some steps. Held-out people's say how far that goes, beside
 the start, the person's own LoRA and its reconstruction; then the linear skip is brought nearer to what training
 people's have become, and draws fresh people of another seed of the renderer, beside the hypernetworks that are given.
-Whatever is drawn is scored by both recognisers, of which the independent one is not trained against. A
-chain must have been run up to `dit`.
+Whatever is drawn is scored by both recognisers, of which the independent one is not trained against. A chain
+must have been run up to `dit`.
 
     python -m benchmarks.refined --people 200 --moves 15 --models models/dit --out outputs/refined.json
 """
@@ -35,7 +35,7 @@ from difflora.stages.evaluate import open_pipeline
 from difflora.stages.params import load_params
 from difflora.stages.workspace import Workspace
 from difflora.training import ConditionFeatures
-from difflora.training.dit import sample_few_steps
+from difflora.training.dit import sample_people
 from difflora.training.on_latents import nearer_transformer
 from difflora.training.pictures import EncodedPeople
 from difflora.training.refine import refine_latents
@@ -69,16 +69,10 @@ class Bench:
         """The first people of a split with a LoRA."""
         return [entry.identity for entry in self.corpus.entries if entry.split == split][:count]
 
-    def made(self, features: ConditionFeatures) -> Tensor:
-        """(N, Z): what the hypernetwork makes of all of a person's pictures."""
-        chosen = self.workspace.params.dit
-        means = features.means(features.face), features.means(features.image)
-        return sample_few_steps(self.pipeline.transformer, *means, chosen)
-
     def refine(self, names: Sequence[str], settings: RefineSettings, folder: Path) -> tuple[Tensor, Tensor]:
         """Latents (N, Z) before and after; who is done is kept in the folder."""
         features = self.features.of(names)
-        before = self.made(features)
+        before = sample_people(self.pipeline.transformer, features, self.workspace.params.dit)
         pictures = EncodedPeople(self.base, self.people, names, self.workspace.params.dit.most_pictures)
         moved = refine_latents(
             before,
@@ -132,7 +126,7 @@ def _held_out(bench: Bench, settings: RefineSettings, folder: Path) -> Iterator[
 def _fresh(
     bench: Bench, people: int, fresh: int, seed: int, settings: RefineSettings, folder: Path, models: Sequence[str]
 ) -> Iterator[tuple[str, dict[str, float]]]:
-    """Fresh people from one picture: hypernetworks, and the linear skip fitted to latents before and after."""
+    """Fresh people from one picture: hypernetworks, and the skip brought nearer to moved latents."""
     source = RenderedPeople(seed=seed)
     shown, real, words = [], [], []
     for identity in source.ids(fresh):

@@ -73,9 +73,9 @@ def run(workspace: Workspace, tracker: Tracker = SILENT) -> None:
             write_curve(workspace.report("refine_loss.csv"), trained.refined)
             write_json(workspace.report("dit.json"), {**trained.metrics, "loss": trained.report.history[-1]["loss"]})
         processes.wait_for_all(params.models.device)
-    on_refine_log = tracker.curve("refine")
-    for move in trained.refined if on_refine_log is not None else []:
-        on_refine_log(int(move["step"]), {key: value for key, value in move.items() if key != "step"})
+    if (on_log := tracker.curve("refine")) is not None:
+        for move in trained.refined:
+            on_log(int(move["step"]), {key: value for key, value in move.items() if key != "step"})
     tracker.metrics(trained.metrics)
     tracker.artifact(
         *(workspace.report(name) for name in ("dit.json", "dit_loss.csv", "effect_loss.csv", "refine_loss.csv"))

@@ -198,7 +198,7 @@ class _Course:
         pictures: EncodedPeople,
         fingerprint: Mapping[str, Any],
     ) -> tuple[LoraTransformer, list[dict[str, float]]]:
-        """Rounds of moving what the transformer makes and of a new one that learns it; the last, and what moving did.
+        """Rounds of moving what the transformer makes and of a copy that learns it; the last, and what moving did.
 
         Args:
             transformer: trained; it is not changed.
@@ -213,12 +213,8 @@ class _Course:
         done: list[dict[str, float]] = []
         for place in range(chosen.rounds):
             facts = {**decided, "start": weights_digest(transformer)}
-            # Plain means, not their directions: those lie farther out than any picture's features, and a skip that is
-            # fitted to pictures would grow round after round.
-            means = features.means(features.face), features.means(features.image)
-            made = sample_few_steps(transformer, *means, self.settings)  # (N, Z)
             moved = refine_latents(
-                made,
+                sample_people(transformer, features, self.settings),
                 lae,
                 features,
                 base,
@@ -282,3 +278,13 @@ def sample_few_steps(transformer: LoraTransformer, face: Tensor, image: Tensor, 
         num_inference_steps=min(_STEPS_TO_MEASURE, noise.num_train_timesteps),
         generator=torch.Generator().manual_seed(settings.loop.seed),
     )
+
+
+def sample_people(transformer: LoraTransformer, features: ConditionFeatures, settings: DitSettings) -> Tensor:
+    """Latents (N, Z) of people, from the means of their pictures' features.
+
+    Plain means, not their directions: those lie farther out than any picture's features, and a skip that is fitted to
+    pictures would grow round after round.
+    """
+    means = features.means(features.face), features.means(features.image)
+    return sample_few_steps(transformer, *means, settings)

@@ -17,7 +17,7 @@ from difflora.training.conditions import show
 from difflora.training.dit_settings import DitSettings
 from difflora.training.features import ConditionFeatures
 from difflora.training.reproducible import seeded
-from difflora.training.ridge import DEFAULT_STRENGTH, Ridge, fit_ridge
+from difflora.training.ridge import fit_ridge
 
 
 class DitTask(nn.Module):
@@ -76,7 +76,7 @@ def begin_transformer(
             image_encoder=features.image_encoder,
         ).to(latents.device)
     transformer.fit_features(features.face, features.image)
-    _fit_skip(transformer, latents, features, settings, None)
+    _fit_skip(transformer, latents, features, settings)
     return transformer
 
 
@@ -94,23 +94,19 @@ def nearer_transformer(
         settings: section ``dit``.
     """
     nearer = copy.deepcopy(transformer)
-    if nearer.skip is not None:
-        before = Ridge(nearer.skip.weight.detach(), nearer.skip.bias.detach(), DEFAULT_STRENGTH)
-        _fit_skip(nearer, latents, features, settings, before)
+    _fit_skip(nearer, latents, features, settings)
     return nearer
 
 
+@torch.no_grad()
 def _fit_skip(
-    transformer: LoraTransformer,
-    latents: Tensor,
-    features: ConditionFeatures,
-    settings: DitSettings,
-    start: Ridge | None,
+    transformer: LoraTransformer, latents: Tensor, features: ConditionFeatures, settings: DitSettings
 ) -> None:
-    if transformer.skip is None:
+    """Fits the linear skip in place, from what it is: zero in a new transformer."""
+    skip = transformer.skip
+    if skip is None:
         return
     inputs = transformer.skip_inputs(*transformer.standardised(features.face, features.image))  # (M, F)
-    fitted = fit_ridge(inputs, latents, features.owners, settings.ridge, start)
-    with torch.no_grad():
-        transformer.skip.weight.copy_(fitted.weight)
-        transformer.skip.bias.copy_(fitted.bias)
+    fitted = fit_ridge(inputs, latents, features.owners, settings.ridge, (skip.weight, skip.bias))
+    skip.weight.copy_(fitted.weight)
+    skip.bias.copy_(fitted.bias)

@@ -30,13 +30,10 @@ class Ridge:
     bias: Tensor
     strength: float
 
-    @property
-    def solution(self) -> Tensor:
-        """(F + 1, Z) float64: what inputs and a constant are multiplied by."""
-        return torch.cat([self.weight.T, self.bias[None]]).double()
 
-
-def fit_ridge(x: Tensor, y: Tensor, owners: Tensor, strength: float | None = None, start: Ridge | None = None) -> Ridge:
+def fit_ridge(
+    x: Tensor, y: Tensor, owners: Tensor, strength: float | None = None, start: tuple[Tensor, Tensor] | None = None
+) -> Ridge:
     """Fits one map to all pictures of all people; everyone counts the same, however many pictures they have.
 
     Args:
@@ -44,14 +41,16 @@ def fit_ridge(x: Tensor, y: Tensor, owners: Tensor, strength: float | None = Non
         y: (N, Z) latents of people.
         owners: (M,) int64, whose picture each is.
         strength: the penalty; None for the best of 1e-4 to 100 by 5-fold cross-validation over people.
-        start: a map, and the penalty is on what differs from it; None for a penalty on the map itself.
+        start: weight (Z, F) and bias (Z,) of a map, and the penalty is on what differs from it; None for zero.
 
     Returns:
         The map, computed in float64.
     """
     share = 1 / owners.bincount(minlength=len(y)).double()[owners]  # (M,)
     inputs = torch.cat([x.double(), x.new_ones(len(x), 1).double()], dim=1)  # (M, F + 1)
-    before = inputs.new_zeros(inputs.shape[1], y.shape[1]) if start is None else start.solution  # (F + 1, Z)
+    before = inputs.new_zeros(inputs.shape[1], y.shape[1])  # (F + 1, Z)
+    if start is not None:
+        before = torch.cat([start[0].T, start[1][None]]).double()
     parts = []
     for fold in range(min(_FOLDS, len(y))):
         chosen = owners % _FOLDS == fold

@@ -177,3 +177,15 @@ def lae(
     settings = LaeSettings(model=model, loop=loop(steps=5, lr=1e-5))
     folder = tmp_path_factory.mktemp("lae")
     return train_lae(village.corpus, settings, checkpoint=folder, base=base.name, progress=False).model
+
+
+@pytest.fixture
+def names(village: Any) -> list[str]:
+    return [village.corpus.entries[place].identity for place in village.corpus.indices("train")]
+
+
+@pytest.fixture
+def start(village: Any, lae: LoraAutoencoder, names: list[str]) -> Tensor:
+    """What an autoencoder makes of the people's LoRAs."""
+    with torch.no_grad():
+        return lae.encode(village.corpus.rows([village.corpus.places[name] for name in names]).float())

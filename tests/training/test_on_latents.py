@@ -19,12 +19,10 @@ def _settings(**model: Any) -> DitSettings:
 
 
 @pytest.fixture
-def known(village: Any, lae: LoraAutoencoder) -> tuple[Tensor, ConditionFeatures]:
-    """Latents of the training people's LoRAs, and their features."""
-    names = [village.corpus.entries[place].identity for place in village.corpus.indices("train")]
-    with torch.no_grad():
-        latents = lae.encode(village.corpus.rows([village.corpus.places[name] for name in names]).float())
-    return latents, village.features.of(names)
+def features(village: Any, names: list[str]) -> ConditionFeatures:
+    """Of the training people."""
+    found: ConditionFeatures = village.features.of(names)
+    return found
 
 
 def _straight(transformer: LoraTransformer, features: ConditionFeatures) -> Tensor:
@@ -37,14 +35,13 @@ def _straight(transformer: LoraTransformer, features: ConditionFeatures) -> Tens
 
 
 def test_the_skip_comes_nearer_and_keeps_what_it_knew(
-    lae: LoraAutoencoder, known: tuple[Tensor, ConditionFeatures]
+    lae: LoraAutoencoder, start: Tensor, features: ConditionFeatures
 ) -> None:
-    latents, features = known
     settings = _settings(linear_skip=True)
-    first = begin_transformer(lae, latents, features, settings)
+    first = begin_transformer(lae, start, features, settings)
     before = weights_digest(first)
-    moved = latents + 0.5 * features.means(features.face) @ torch.randn(
-        features.face.shape[1], latents.shape[1], generator=torch.Generator().manual_seed(0)
+    moved = start + 0.5 * features.means(features.face) @ torch.randn(
+        features.face.shape[1], start.shape[1], generator=torch.Generator().manual_seed(0)
     )
     nearer = nearer_transformer(first, moved, features, settings)
     assert weights_digest(first) == before
@@ -55,10 +52,9 @@ def test_the_skip_comes_nearer_and_keeps_what_it_knew(
     assert (_straight(again, features) - target).square().mean() < left[1], "nothing draws it back"
 
 
-def test_without_a_skip_it_is_a_copy(lae: LoraAutoencoder, known: tuple[Tensor, ConditionFeatures]) -> None:
-    latents, features = known
+def test_without_a_skip_it_is_a_copy(lae: LoraAutoencoder, start: Tensor, features: ConditionFeatures) -> None:
     settings = _settings(linear_skip=False)
-    first = begin_transformer(lae, latents, features, settings)
-    nearer = nearer_transformer(first, latents + 1, features, settings)
+    first = begin_transformer(lae, start, features, settings)
+    nearer = nearer_transformer(first, start + 1, features, settings)
     assert nearer is not first
     assert weights_digest(nearer) == weights_digest(first)

@@ -19,7 +19,7 @@ from difflora.models import DitModelSettings, LoraAutoencoder
 from difflora.processes import make_accelerator
 from difflora.training import DitSettings, train_dit
 from difflora.training import refine as refine_module
-from difflora.training.dit import sample_few_steps
+from difflora.training.dit import sample_people
 from difflora.training.likeness import Asked, LikenessLoss
 from difflora.training.pictures import EncodedPeople
 from difflora.training.refine import Refined, refine_latents
@@ -30,18 +30,6 @@ from tests.training.shades import Shades
 
 SETTINGS = RefineSettings(rounds=1, moves=6, lr=1.0, people_at_once=4, pictures=4, steps=3, through=3)
 Refine = Callable[..., Refined]
-
-
-@pytest.fixture
-def names(village: Any) -> list[str]:
-    return [village.corpus.entries[place].identity for place in village.corpus.indices("train")]
-
-
-@pytest.fixture
-def start(village: Any, lae: LoraAutoencoder, names: list[str]) -> Tensor:
-    """What an autoencoder makes of the people's LoRAs."""
-    with torch.no_grad():
-        return lae.encode(village.corpus.rows([village.corpus.places[name] for name in names]).float())
 
 
 @pytest.fixture
@@ -243,8 +231,7 @@ def test_rounds_are_learnt_by_a_transformer_of_the_same_kind(
     features = village.features.of(names)
     losses = []
     for made in (none, trained(1), two):
-        means = features.means(features.face), features.means(features.image)
-        losses.append(unlike(sample_few_steps(made.transformer, *means, DitSettings())))
+        losses.append(unlike(sample_people(made.transformer, features, DitSettings())))
     assert losses[1] < losses[0] - 0.01, losses
     assert losses[2] < losses[1] - 0.005, losses
     assert weights_digest(two.transformer) == weights_digest(again.transformer), "from checkpoints alone"

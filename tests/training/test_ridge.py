@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from difflora.training.ridge import DEFAULT_STRENGTH, Ridge, fit_ridge
+from difflora.training.ridge import DEFAULT_STRENGTH, fit_ridge
 
 
 def _draw(people: int, noise: float) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]:
@@ -65,14 +65,14 @@ def test_from_a_start_the_penalty_is_on_what_changes() -> None:
     before = fit_ridge(x, 0.5 * y, owners, strength=0.3)
     left = y[owners] - x @ before.weight.T - before.bias  # of each picture, as if each were a person
     change = fit_ridge(x, left, torch.arange(len(x)), strength=0.3)
-    found = fit_ridge(x, y, owners, strength=0.3, start=before)
+    found = fit_ridge(x, y, owners, strength=0.3, start=(before.weight, before.bias))
     torch.testing.assert_close(found.weight, before.weight + change.weight, rtol=1e-4, atol=1e-5)
     torch.testing.assert_close(found.bias, before.bias + change.bias, rtol=1e-4, atol=1e-5)
 
 
 def test_a_start_that_says_all_stays_however_strong_the_penalty() -> None:
     x, y, owners, truth = _draw(40, 0.0)
-    before = Ridge(truth, torch.full((2,), 5.0), DEFAULT_STRENGTH)
+    before = truth, torch.full((2,), 5.0)
     for strength in (0.1, 100.0):
         found = fit_ridge(x, y, owners, strength, before)
         torch.testing.assert_close(found.weight, truth, atol=0.02, rtol=0)
