@@ -35,9 +35,9 @@ from difflora.stages.evaluate import open_pipeline
 from difflora.stages.params import load_params
 from difflora.stages.workspace import Workspace
 from difflora.training import ConditionFeatures
+from difflora.training.captions import EncodedCaptions
 from difflora.training.dit import sample_people
 from difflora.training.on_latents import nearer_transformer
-from difflora.training.pictures import EncodedPeople
 from difflora.training.refine import refine_latents
 from difflora.training.refine_settings import RefineSettings
 from difflora.world.agreement import ClassifierAgreement
@@ -73,14 +73,14 @@ class Bench:
         """Latents (N, Z) before and after; who is done is kept in the folder."""
         features = self.features.of(names)
         before = sample_people(self.pipeline.transformer, features, self.workspace.params.dit)
-        pictures = EncodedPeople(self.base, self.people, names, self.workspace.params.dit.most_pictures)
+        captions = EncodedCaptions(self.base, self.people, names, self.workspace.params.dit.most_pictures)
         moved = refine_latents(
             before,
             self.pipeline.lae,
             features,
             self.base,
             FaceGradient(self.faces),
-            pictures,
+            captions,
             settings,
             place=0,
             checkpoint=folder,

@@ -19,22 +19,28 @@ from difflora.timesteps import spread_timesteps
 
 
 @dataclass(frozen=True)
-class Batch:
-    """The pictures of P people in one tensor of each kind, person after person."""
+class Prompts:
+    """What the UNet is told of the pictures of P people, in one tensor of each kind, person after person."""
 
-    latents: Tensor  # (sum of M, C, h, w) float32
     prompt_embeds: Tensor  # (sum of M, L, W)
     pooled_embeds: Tensor | None  # (sum of M, W2)
     time_ids: Tensor | None  # (sum of M, 6)
     counts: Tensor  # (P,) pictures of each person
     starts: Tensor  # (P,) place of each person's first
-    weight: Tensor  # (sum of M, 1, h, w) how much an error counts at each place; a mean of 1 a picture
-    prior: Batch | None = None  # of each person's class; people of one class have the same pictures
 
     def rows(self, places: Tensor) -> Tensor:
         """Where places in [0, 1) fall in each person's list: (P, b) or, for all alike, (1, b) to (P, b) int64."""
         chosen = (places * self.counts[:, None]).long().clamp(max=self.counts[:, None] - 1)  # (P, b)
         return self.starts[:, None] + chosen
+
+
+@dataclass(frozen=True)
+class Batch(Prompts):
+    """The pictures of P people, and what the UNet is told of them."""
+
+    latents: Tensor  # (sum of M, C, h, w) float32
+    weight: Tensor  # (sum of M, 1, h, w) how much an error counts at each place; a mean of 1 a picture
+    prior: Batch | None = None  # of each person's class; people of one class have the same pictures
 
 
 @dataclass(frozen=True)
@@ -110,12 +116,12 @@ def _gather(base: FrozenBase, people: Sequence[Encoded], most: int, face_weight:
         told = torch.cat([person.told[:most] for person in people]).to(base.device)
         pooled = torch.cat([p.pooled_embeds[:most] for p in people if p.pooled_embeds is not None])
     return Batch(
-        torch.cat([person.latents[:most] for person in people]),
         torch.cat([person.prompt_embeds[:most] for person in people]),
         pooled,
         told,
         counts,
         counts.cumsum(0) - counts,
+        torch.cat([person.latents[:most] for person in people]),
         torch.cat([_place_weights(person, most, face_weight, feature_weight) for person in people]),
     )
 

@@ -112,6 +112,8 @@ def climb(
             strengths, tried = choose_strengths(
                 scorer, choosers, other_rows, rivals.mean, bottom, settings.strengths, settings.agreement_margin
             )
+            left_out = len(rows) * len(settings.strengths) - sum(map(len, tried.values()))
+            bar.total -= left_out * len(choosers) * len(choosers[0].prompts)
 
         def finished(measured: Measured, *, prompted: bool = True) -> Measured:
             whole = measured if metrics is None else metrics.add(subjects, measured, prompted=prompted)

@@ -23,7 +23,8 @@ def choose_strengths(
 ) -> tuple[dict[str, float], dict[str, dict[str, dict[str, float]]]]:
     """The strength of most likeness whose prompt agreement is at most ``margin`` below the base model's.
 
-    Where none keeps to the margin, 1 is chosen.
+    They are tried from the least on, and none beyond the first that does not keep to the margin: a stronger LoRA only
+    forgets more of a prompt. Where none keeps to it, 1 is chosen.
 
     Args:
         scorer: draws and scores.
@@ -35,16 +36,19 @@ def choose_strengths(
         margin: see above.
 
     Returns:
-        Method -> strength, and method -> strength -> what was measured.
+        Method -> strength, and method -> strength -> what was measured where it was tried.
     """
     chosen, tried = {}, {}
     least = 0.0 if base is None else float(base.scores["agreement"].mean()) - margin
     for name, flat in rows.items():
         found: dict[float, dict[str, float]] = {}
-        for strength in strengths:
+        allowed = []
+        for strength in sorted(strengths):
             measured = scorer.measure(subjects, strengthened(flat, mean, strength))
             found[strength] = {key: float(value.mean()) for key, value in measured.scores.items()}
-        allowed = [one for one in strengths if found[one].get("agreement", 1.0) >= least]
+            if found[strength].get("agreement", 1.0) < least:
+                break
+            allowed.append(strength)
         chosen[name] = max(allowed, key=lambda one: found[one][RECOGNISERS[0]]) if allowed else 1.0
         tried[name] = {f"{strength:g}": values for strength, values in found.items()}
     return chosen, tried

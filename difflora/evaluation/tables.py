@@ -287,7 +287,10 @@ def seconds_table(figures: Mapping[str, Any]) -> Table:
 
 def _tried(tried: Mapping[str, Any]) -> Table:
     rows = {f"{name}, S = {strength}": row for name, by in tried.items() for strength, row in by.items()}
-    note = "On validation people, who are in no other table; the strength of most likeness whose prompts hold is taken."
+    note = (
+        "On validation people, who are in no other table; the strength of most likeness whose prompts hold is taken, "
+        "and none is tried beyond the first whose prompts do not."
+    )
     return grid_table("Strengths that were tried", rows, metrics_in(rows), (note,))
 
 

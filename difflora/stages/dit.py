@@ -53,6 +53,7 @@ def run(workspace: Workspace, tracker: Tracker = SILENT) -> None:
             accelerator=processes.make_accelerator(params.models.device),
             on_log=tracker.curve("dit"),
             on_effect_log=tracker.curve("effect"),
+            on_refine_log=tracker.curve("refine"),
         )
         if processes.is_main():
             pipeline = DiffLoRAPipeline(
@@ -73,9 +74,6 @@ def run(workspace: Workspace, tracker: Tracker = SILENT) -> None:
             write_curve(workspace.report("refine_loss.csv"), trained.refined)
             write_json(workspace.report("dit.json"), {**trained.metrics, "loss": trained.report.history[-1]["loss"]})
         processes.wait_for_all(params.models.device)
-    if (on_log := tracker.curve("refine")) is not None:
-        for move in trained.refined:
-            on_log(int(move["step"]), {key: value for key, value in move.items() if key != "step"})
     tracker.metrics(trained.metrics)
     tracker.artifact(
         *(workspace.report(name) for name in ("dit.json", "dit_loss.csv", "effect_loss.csv", "refine_loss.csv"))

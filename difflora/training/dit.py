@@ -20,6 +20,7 @@ from difflora.encoders.face_gradient import FaceGradient
 from difflora.errors import BadParameter
 from difflora.models import LoraAutoencoder, LoraTransformer, make_scheduler, sample_latents
 from difflora.processes import make_accelerator
+from difflora.training.captions import EncodedCaptions
 from difflora.training.dit_settings import DitSettings
 from difflora.training.effect import train_effect
 from difflora.training.explained import decoded, explained_variance
@@ -74,6 +75,7 @@ def train_dit(
     accelerator: Accelerator | None = None,
     on_log: OnLog | None = None,
     on_effect_log: OnLog | None = None,
+    on_refine_log: OnLog | None = None,
     progress: bool = True,
 ) -> TrainedDit:
     """Trains a transformer on the training people's latents and then, with ``effect`` or ``refine``, through the base.
@@ -93,6 +95,7 @@ def train_dit(
         accelerator: see ``train``.
         on_log: see ``train``; of the training on teachers' latents.
         on_effect_log: the same for ``effect``.
+        on_refine_log: the same for ``refine``, round after round.
         progress: whether to show bars.
 
     Raises:
@@ -130,7 +133,7 @@ def train_dit(
         check_base(base, lae, device)
         faces = None if faces is None else faces.to(base.device)
         shown = features.of(_pictured(rows.names, corpus, features, people)).to(device)
-        pictures = EncodedPeople(base, people, shown.names, settings.most_pictures, _framing(corpus))
+        seen_by = (base, people, shown.names, settings.most_pictures, _framing(corpus))
         facts |= {"loop": settings.loop.model_dump(mode="json"), "base": base.weights, "shown": shown.digest}
         if settings.effect.enabled:
             lae, likeness = copy.deepcopy(lae), None
@@ -142,7 +145,7 @@ def train_dit(
                 latents,
                 shown,
                 base,
-                pictures,
+                EncodedPeople(*seen_by),
                 settings,
                 checkpoint=course.folder / "effect",
                 fingerprint=facts,
@@ -152,7 +155,10 @@ def train_dit(
                 progress=progress,
             )
         if faces is not None and settings.refine.rounds:
-            transformer, refined = course.refine(transformer, lae, shown, base, faces, pictures, facts)
+            captions = EncodedCaptions(*seen_by)
+            transformer, refined = course.refine(
+                transformer, lae, shown, base, faces, captions, facts, on_log=on_refine_log
+            )
     metrics = _measure(transformer, lae, corpus, rows, features, settings, canonical_form)
     return TrainedDit(transformer, lae, report, effect_report, refined, metrics)
 
@@ -195,8 +201,9 @@ class _Course:
         features: ConditionFeatures,
         base: FrozenBase,
         faces: FaceGradient,
-        pictures: EncodedPeople,
+        captions: EncodedCaptions,
         fingerprint: Mapping[str, Any],
+        on_log: OnLog | None = None,
     ) -> tuple[LoraTransformer, list[dict[str, float]]]:
         """Rounds of moving what the transformer makes and of a copy that learns it; the last, and what moving did.
 
@@ -206,8 +213,9 @@ class _Course:
             features: of N people.
             base: the base model that the LoRAs are for.
             faces: the recogniser that made the features.
-            pictures: of the same people.
+            captions: of the same people.
             fingerprint: what decided the transformer.
+            on_log: is told of each round's moves when it is done.
         """
         chosen, decided = self.settings.refine, {**fingerprint, "decoder": weights_digest(lae)}
         done: list[dict[str, float]] = []
@@ -219,7 +227,7 @@ class _Course:
                 features,
                 base,
                 faces,
-                pictures,
+                captions,
                 chosen,
                 place=place,
                 checkpoint=self.folder / f"refine-{place}",
@@ -230,7 +238,11 @@ class _Course:
             transformer = nearer_transformer(transformer, moved.latents, features, self.settings)
             facts["refine"] = chosen.model_dump(mode="json")
             self.learn(f"refined-{place}", transformer, moved.latents, features, facts)
-            done += [{**move, "step": len(done) + move["step"]} for move in moved.history]
+            history = [{**move, "step": len(done) + move["step"]} for move in moved.history]
+            if on_log is not None and self.accelerator.is_main_process:
+                for move in history:
+                    on_log(int(move["step"]), {key: value for key, value in move.items() if key != "step"})
+            done += history
         return transformer, done
 
 

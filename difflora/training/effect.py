@@ -96,7 +96,8 @@ class EffectTask(nn.Module):
             loss = denoising + chosen.latent_weight * latent
             if self._likeness is not None:
                 count = chosen.likeness.pictures
-                asked = Asked.drawn(data, len(batch.places), count, batch.cpu_generator, self._base.device, batch.mine)
+                shape, device = data.latents.shape[1:], self._base.device
+                asked = Asked.drawn(data, shape, len(batch.places), count, batch.cpu_generator, device, batch.mine)
                 shows = batch.my_places.repeat_interleave(count)  # (b * n,)
                 unlike, found = self._likeness(self._unet[0], asked, shows)
                 loss = loss + chosen.likeness.weight * unlike

@@ -9,13 +9,14 @@ counts is the cosine by a recogniser that nothing else uses.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 
 from difflora.corpus.base import FrozenBase
-from difflora.corpus.draws import Batch, predict
+from difflora.corpus.draws import Prompts, predict
 from difflora.corpus.latents import decode_latents
 from difflora.encoders.face_gradient import FaceGradient
 from difflora.samplers import make_scheduler
@@ -40,12 +41,12 @@ class Asked:
     time_ids: Tensor | None
 
     @classmethod
-    def of(cls, data: Batch, rows: Tensor, noise: Tensor) -> Asked:
+    def of(cls, prompts: Prompts, rows: Tensor, noise: Tensor) -> Asked:
         """The captions of N of the people's pictures, at rows (N,) int64, and noise (N, C, h, w) on their device."""
-        pooled, told = data.pooled_embeds, data.time_ids
+        pooled, told = prompts.pooled_embeds, prompts.time_ids
         return cls(
             noise,
-            data.prompt_embeds[rows],
+            prompts.prompt_embeds[rows],
             None if pooled is None else pooled[rows],
             None if told is None else told[rows],
         )
@@ -53,7 +54,8 @@ class Asked:
     @classmethod
     def drawn(
         cls,
-        data: Batch,
+        prompts: Prompts,
+        shape: Sequence[int],
         people: int,
         count: int,
         generator: torch.Generator,
@@ -63,16 +65,17 @@ class Asked:
         """Captions of the people's pictures and noise by chance, for ``count`` pictures of each.
 
         Args:
-            data: the pictures of those in ``mine``.
+            prompts: the captions of those in ``mine``.
+            shape: of a picture's latents, (C, h, w).
             people: how many are drawn for, so that a share of them gets what it would get alone.
             count: pictures of each.
             generator: on the CPU.
             device: the base's.
-            mine: the share of the people in ``data``.
+            mine: the share of the people in ``prompts``.
         """
         places = torch.rand(people, count, generator=generator)[mine]
-        noise = torch.randn(people, count, *data.latents.shape[1:], generator=generator)[mine]
-        return cls.of(data, data.rows(places.to(device)).flatten(), noise.flatten(0, 1).to(device))
+        noise = torch.randn(people, count, *shape, generator=generator)[mine]
+        return cls.of(prompts, prompts.rows(places.to(device)).flatten(), noise.flatten(0, 1).to(device))
 
 
 class LikenessLoss:

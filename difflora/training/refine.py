@@ -21,17 +21,15 @@ from torch import Tensor
 from tqdm import tqdm
 
 from difflora.corpus.base import FrozenBase
-from difflora.corpus.draws import gather
 from difflora.corpus.header import begin, sweep
 from difflora.corpus.many import ManyLoras
-from difflora.corpus.settings import DreamBoothSettings
 from difflora.encoders.face_gradient import FaceGradient
 from difflora.errors import DiffLoRAError
 from difflora.files import load_safetensors, save_safetensors
 from difflora.models import LoraAutoencoder
+from difflora.training.captions import EncodedCaptions
 from difflora.training.features import ConditionFeatures
 from difflora.training.likeness import Asked, LikenessLoss
-from difflora.training.pictures import EncodedPeople
 from difflora.training.refine_settings import RefineSettings
 from difflora.training.through import under_loras
 
@@ -59,7 +57,7 @@ def refine_latents(
     features: ConditionFeatures,
     base: FrozenBase,
     faces: FaceGradient,
-    pictures: EncodedPeople,
+    captions: EncodedCaptions,
     settings: RefineSettings,
     *,
     place: int,
@@ -76,7 +74,7 @@ def refine_latents(
         features: of the same people, by the recogniser in ``faces``.
         base: the base model that the LoRAs are for.
         faces: the recogniser.
-        pictures: of the same people; their captions are what is drawn.
+        captions: of the same people; they are what is drawn.
         settings: how.
         place: which round it is, the first being 0.
         checkpoint: folder of those who are done; made if missing.
@@ -104,7 +102,7 @@ def refine_latents(
     mine = range(accelerator.process_index, len(everyone), accelerator.num_processes)
     shown = progress and accelerator.is_main_process
     with under_loras(base, lae, settings.gradient_checkpointing) as loras:
-        mover = _Mover(lae, features, base, LikenessLoss(base, faces, features, settings), loras, pictures, settings)
+        mover = _Mover(lae, features, base, LikenessLoss(base, faces, features, settings), loras, captions, settings)
         for number in tqdm(mine, desc=f"round {place + 1} of {settings.rounds}", unit="batch", disable=not shown):
             if not files[number].exists():
                 seed = (settings.seed + place) * _SEEDS_APART + number
@@ -135,16 +133,16 @@ class _Mover:
         base: FrozenBase,
         likeness: LikenessLoss,
         loras: ManyLoras,
-        pictures: EncodedPeople,
+        captions: EncodedCaptions,
         settings: RefineSettings,
     ) -> None:
         self._lae, self._names, self._base, self._likeness = lae, features.names, base, likeness
-        self._loras, self._pictures, self._settings = loras, pictures, settings
+        self._loras, self._captions, self._settings = loras, captions, settings
 
     def move(self, start: Tensor, places: Tensor, seed: int, rates: Sequence[float]) -> dict[str, Tensor]:
         """``latents`` (p, Z) after the moves, and of each move ``loss`` and ``faces`` (moves,)."""
         chosen, device = self._settings, self._base.device
-        data = gather(self._base, [self._pictures[place] for place in places.tolist()], DreamBoothSettings())
+        prompts, shape = self._captions.gather(places.tolist())
         generator = torch.Generator().manual_seed(seed)
         shown = places.repeat_interleave(chosen.pictures)  # (p * n,)
         latents = start[places.to(start.device)].clone().requires_grad_()  # (p, Z)
@@ -153,7 +151,7 @@ class _Mover:
         for rate in rates:
             optimiser.param_groups[0]["lr"] = rate
             self._loras.set(self._lae.decode(latents))
-            asked = Asked.drawn(data, len(places), chosen.pictures, generator, device)
+            asked = Asked.drawn(prompts, shape, len(places), chosen.pictures, generator, device)
             unlike, found = self._likeness(self._base.unet, asked, shown)
             # Where none of the pictures shows a face, nothing says where to go.
             gradient = torch.autograd.grad(unlike, latents)[0] if unlike.requires_grad else torch.zeros_like(latents)

@@ -34,5 +34,25 @@ def test_the_most_likeness_that_keeps_to_the_prompt() -> None:
     assert tried["middle"]["2"]["agreement"] == 0.7
 
 
+def test_none_is_tried_beyond_the_first_that_forgets_prompts() -> None:
+    chosen, tried = _choose(0.05, weak=1.0, middle=2.5, strong=5.0)
+    assert {name: list(each) for name, each in tried.items()} == {
+        "weak": ["1", "1.5", "2"],
+        "middle": ["1", "1.5"],
+        "strong": ["1"],
+    }
+    assert chosen["middle"] == 1.0
+
+
+def test_strengths_are_tried_from_the_least_on() -> None:
+    scorer: Any = Told()
+    flat = {"middle": torch.full((1, 2), 2.0)}
+    chosen, tried = choose_strengths(
+        scorer, [], flat, torch.zeros(2), scorer.measure([], None), (2.0, 1.0, 0.5, 1.5), 0.05
+    )
+    assert list(tried["middle"]) == ["0.5", "1", "1.5", "2"]
+    assert chosen == {"middle": 1.5}
+
+
 def test_a_wide_margin_lets_likeness_decide() -> None:
     assert _choose(0.3, strong=5.0)[0] == {"strong": 2.0}

@@ -11,17 +11,15 @@ import torch
 from torch import Tensor
 
 from difflora.corpus.base import FrozenBase
-from difflora.corpus.draws import gather
 from difflora.corpus.people import PeopleFolder
-from difflora.corpus.settings import DreamBoothSettings
 from difflora.errors import BadParameter, DiffLoRAError
 from difflora.models import DitModelSettings, LoraAutoencoder
 from difflora.processes import make_accelerator
 from difflora.training import DitSettings, train_dit
 from difflora.training import refine as refine_module
+from difflora.training.captions import EncodedCaptions
 from difflora.training.dit import sample_people
 from difflora.training.likeness import Asked, LikenessLoss
-from difflora.training.pictures import EncodedPeople
 from difflora.training.refine import Refined, refine_latents
 from difflora.training.refine_settings import RefineSettings
 from difflora.training.reproducible import weights_digest
@@ -46,7 +44,7 @@ def refine(
             features,
             base,
             Shades(features.face.shape[1]),
-            EncodedPeople(base, people, names, None),
+            EncodedCaptions(base, people, names, None),
             settings,
             place=place,
             checkpoint=folder,
@@ -65,12 +63,13 @@ def unlike(
     """The loss of latents on draws that moving did not see."""
     features = village.features.of(names)
     likeness = LikenessLoss(base, Shades(features.face.shape[1]), features, SETTINGS)
-    pictures = EncodedPeople(base, people, names, None)
+    captions = EncodedCaptions(base, people, names, None)
 
     @torch.no_grad()
     def call(latents: Tensor) -> float:
-        data = gather(base, [pictures[place] for place in range(len(names))], DreamBoothSettings())
-        asked = Asked.drawn(data, len(names), 12, torch.Generator().manual_seed(77), base.device)
+        asked = Asked.drawn(
+            *captions.gather(range(len(names))), len(names), 12, torch.Generator().manual_seed(77), base.device
+        )
         with under_loras(base, lae, False) as loras:
             loras.set(lae.decode(latents))
             return float(likeness(base.unet, asked, torch.arange(len(names)).repeat_interleave(12))[0])
@@ -137,11 +136,11 @@ def test_who_is_drawn_beside_whom_does_not_matter_but_for_the_draws(
 ) -> None:
     """A person's gradient is the person's own: with the same draws, one at a time gives what many give."""
 
-    def same(cls: Any, data: Any, people: int, count: int, generator: Any, device: Any) -> Any:
+    def same(cls: Any, prompts: Any, shape: Any, people: int, count: int, generator: Any, device: Any) -> Any:
         one = torch.Generator().manual_seed(3)
-        noise = torch.randn(1, count, *data.latents.shape[1:], generator=one).expand(people, -1, -1, -1, -1)
-        rows = data.rows(torch.full((people, count), 0.1)).flatten()
-        return cls.of(data, rows, noise.flatten(0, 1))
+        noise = torch.randn(1, count, *shape, generator=one).expand(people, -1, -1, -1, -1)
+        rows = prompts.rows(torch.full((people, count), 0.1)).flatten()
+        return cls.of(prompts, rows, noise.flatten(0, 1))
 
     monkeypatch.setattr(refine_module.Asked, "drawn", classmethod(same))
     many = refine(tmp_path / "many", SETTINGS.model_copy(update={"moves": 3}))
@@ -222,12 +221,16 @@ def test_rounds_are_learnt_by_a_transformer_of_the_same_kind(
             base=base,
             people=people,
             faces=faces,
+            on_refine_log=lambda step, values: logged.append((step, values)),
             progress=False,
         )
 
+    logged: list[tuple[int, Any]] = []
     none, two, again = trained(0), trained(2), trained(2, "2")
     assert none.refined == []
     assert [move["step"] for move in two.refined] == list(range(1, 13))
+    assert [step for step, _ in logged] == 2 * list(range(1, 13))
+    assert [values["loss"] for _, values in logged] == 2 * [move["loss"] for move in two.refined]
     features = village.features.of(names)
     losses = []
     for made in (none, trained(1), two):
