@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
+from typing import Protocol
 
 import torch
 import torch.nn.functional as F
@@ -18,6 +19,25 @@ from difflora.errors import BadParameter
 from difflora.timesteps import spread_timesteps
 
 
+class Told(Protocol):
+    """What the UNet is told of M pictures of a person: see ``Encoded``."""
+
+    @property
+    def prompt_embeds(self) -> Tensor:
+        """(M, L, W), in the UNet's type."""
+        ...
+
+    @property
+    def pooled_embeds(self) -> Tensor | None:
+        """(M, W2) likewise; None where the UNet takes none."""
+        ...
+
+    @property
+    def told(self) -> Tensor:
+        """Original size, top and left of the crop, target size, (M, 6) float32."""
+        ...
+
+
 @dataclass(frozen=True)
 class Prompts:
     """What the UNet is told of the pictures of P people, in one tensor of each kind, person after person."""
@@ -27,6 +47,17 @@ class Prompts:
     time_ids: Tensor | None  # (sum of M, 6)
     counts: Tensor  # (P,) pictures of each person
     starts: Tensor  # (P,) place of each person's first
+
+    @classmethod
+    def of(cls, base: FrozenBase, people: Sequence[Told], most: int) -> Prompts:
+        """Puts P people's together, the first ``most`` of each."""
+        counts = torch.tensor([min(most, len(person.prompt_embeds)) for person in people], device=base.device)
+        pooled = told = None
+        if base.is_xl:
+            told = torch.cat([person.told[:most] for person in people]).to(base.device)
+            pooled = torch.cat([p.pooled_embeds[:most] for p in people if p.pooled_embeds is not None])
+        prompts = torch.cat([person.prompt_embeds[:most] for person in people])
+        return Prompts(prompts, pooled, told, counts, counts.cumsum(0) - counts)
 
     def rows(self, places: Tensor) -> Tensor:
         """Where places in [0, 1) fall in each person's list: (P, b) or, for all alike, (1, b) to (P, b) int64."""
@@ -104,26 +135,26 @@ def gather(base: FrozenBase, people: Sequence[Encoded], settings: DreamBoothSett
 
 
 def _gather(base: FrozenBase, people: Sequence[Encoded], most: int, face_weight: float, feature_weight: float) -> Batch:
-    shapes = {person.latents.shape[1:] for person in people}
-    if len(shapes) != 1:
-        raise BadParameter(
-            f"pictures of different sizes ({sorted(map(tuple, shapes))}): train people of one size together, or set "
-            "a resolution"
-        )
-    counts = torch.tensor([min(most, len(person)) for person in people], device=base.device)
-    pooled = told = None
-    if base.is_xl:
-        told = torch.cat([person.told[:most] for person in people]).to(base.device)
-        pooled = torch.cat([p.pooled_embeds[:most] for p in people if p.pooled_embeds is not None])
+    one_size(person.latents.shape[1:] for person in people)
     return Batch(
-        torch.cat([person.prompt_embeds[:most] for person in people]),
-        pooled,
-        told,
-        counts,
-        counts.cumsum(0) - counts,
-        torch.cat([person.latents[:most] for person in people]),
-        torch.cat([_place_weights(person, most, face_weight, feature_weight) for person in people]),
+        **vars(Prompts.of(base, people, most)),
+        latents=torch.cat([person.latents[:most] for person in people]),
+        weight=torch.cat([_place_weights(person, most, face_weight, feature_weight) for person in people]),
     )
+
+
+def one_size(sizes: Iterable[Sequence[int]]) -> tuple[int, ...]:
+    """The size that all pictures have.
+
+    Raises:
+        BadParameter: if they differ.
+    """
+    different = sorted({tuple(size) for size in sizes})
+    if len(different) != 1:
+        raise BadParameter(
+            f"pictures of different sizes ({different}): train people of one size together, or set a resolution"
+        )
+    return different[0]
 
 
 def _place_weights(person: Encoded, most: int, face_weight: float, feature_weight: float) -> Tensor:

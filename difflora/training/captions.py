@@ -5,93 +5,55 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-import torch
 from torch import Tensor
 
-from difflora.corpus.base import FrozenBase
-from difflora.corpus.draws import Prompts
+from difflora.corpus.draws import Prompts, one_size
 from difflora.corpus.framing import framed_size, whole_time_ids
 from difflora.corpus.latents import embed_captions
-from difflora.corpus.people import PeopleFolder
-from difflora.corpus.settings import DreamBoothSettings
-from difflora.errors import BadParameter
-
-_KEPT_BYTES = 2 * 2**30
+from difflora.corpus.people import Person
+from difflora.training.kept import KeptPeople
 
 
 @dataclass(frozen=True)
-class _Told:
-    prompt_embeds: Tensor  # (M, L, W)
-    pooled_embeds: Tensor | None  # (M, W2)
-    size: tuple[int, int]
+class Captions:
+    """M captions of a person; pictures are drawn whole, whatever crops a LoRA learns from.
 
-
-class EncodedCaptions:
-    """Prompt embeddings of people's captions, made when they are first asked for; kept up to 2 GiB, made again beyond.
-
-    Nobody's picture is encoded.
-
-    Args:
-        base: the frozen base model.
-        people: their captions, and the size of their pictures.
-        names: whom, in the order of places.
-        most: captions of a person at most, the first ones; None for all.
-        settings: to which size pictures are brought; None for their own.
-
-    Raises:
-        BadParameter: if there is no such person.
+    Attributes:
+        prompt_embeds: (M, L, W), in the UNet's type.
+        pooled_embeds: (M, W2) likewise, or None where the UNet takes none.
+        size: height and width of the pictures in pixels.
     """
 
-    def __init__(
-        self,
-        base: FrozenBase,
-        people: PeopleFolder,
-        names: Sequence[str],
-        most: int | None,
-        settings: DreamBoothSettings | None = None,
-    ) -> None:
-        for name in names:
-            people.line(name)
-        self._settings = settings or DreamBoothSettings()
-        self._base, self._people, self._names, self._most = base, people, names, most
-        self._kept: dict[int, _Told] = {}
-        self._bytes = 0
+    prompt_embeds: Tensor
+    pooled_embeds: Tensor | None
+    size: tuple[int, int]
+
+    @property
+    def told(self) -> Tensor:
+        """How SDXL is told of sizes, (M, 6) float32."""
+        return whole_time_ids(len(self.prompt_embeds), self.size)
+
+
+class EncodedCaptions(KeptPeople[Captions]):
+    """Embeddings of people's captions; nobody's picture is encoded. See ``KeptPeople`` for its arguments."""
 
     def gather(self, places: Sequence[int]) -> tuple[Prompts, tuple[int, int, int]]:
         """Some people's captions, and the shape of the latents of a picture (C, h, w).
 
-        Pictures are drawn whole, whatever crops a LoRA learns from.
-
         Raises:
             BadParameter: if the people's pictures differ in size.
         """
-        told = [self._of(place) for place in places]
-        sizes = sorted({each.size for each in told})
-        if len(sizes) != 1:
-            raise BadParameter(
-                f"pictures of different sizes ({sizes}): train people of one size together, or set a resolution"
-            )
-        height, width = sizes[0]
-        counts = torch.tensor([len(each.prompt_embeds) for each in told], device=self._base.device)
-        pooled = times = None
-        if self._base.is_xl:
-            pooled = torch.cat([each.pooled_embeds for each in told if each.pooled_embeds is not None])
-            times = whole_time_ids(int(counts.sum()), sizes[0]).to(self._base.device)
-        prompts = Prompts(
-            torch.cat([each.prompt_embeds for each in told]), pooled, times, counts, counts.cumsum(0) - counts
-        )
-        pipeline = self._base.pipeline
+        people, pipeline = [self[place] for place in places], self._base.pipeline
+        height, width = one_size(each.size for each in people)
+        most = max(len(each.prompt_embeds) for each in people)
         factor = int(pipeline.vae_scale_factor)
-        return prompts, (int(pipeline.unet.config.in_channels), height // factor, width // factor)
+        shape = (int(pipeline.unet.config.in_channels), height // factor, width // factor)
+        return Prompts.of(self._base, people, most), shape
 
-    def _of(self, place: int) -> _Told:
-        if place in self._kept:
-            return self._kept[place]
-        person = self._people.person(self._names[place])
-        prompt, pooled = embed_captions(self._base, person.captions[: self._most])
+    def _make(self, person: Person) -> Captions:
         height, width = person.images.shape[2:]
-        told = _Told(prompt, pooled, framed_size((height, width), self._settings))
-        self._bytes += prompt.nbytes + (0 if pooled is None else pooled.nbytes)
-        if self._bytes <= _KEPT_BYTES:
-            self._kept[place] = told
-        return told
+        size = framed_size((height, width), self._settings)
+        return Captions(*embed_captions(self._base, person.captions[: self._most]), size)
+
+    def _tensors(self, made: Captions) -> Sequence[Tensor | None]:
+        return made.prompt_embeds, made.pooled_embeds

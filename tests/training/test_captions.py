@@ -14,6 +14,7 @@ from difflora.corpus.people import PeopleFolder
 from difflora.corpus.settings import DreamBoothSettings
 from difflora.errors import BadParameter
 from difflora.training import captions as captions_module
+from difflora.training import kept
 from difflora.training.captions import EncodedCaptions
 from difflora.training.pictures import EncodedPeople
 from tests.tiny import sdxl
@@ -54,7 +55,7 @@ def test_captions_are_embedded_once(base: FrozenBase, people: PeopleFolder, monk
     first, again = captions.gather([0, 1]), captions.gather([0, 1])
     assert len(calls) == 2
     assert torch.equal(first[0].prompt_embeds, again[0].prompt_embeds)
-    monkeypatch.setattr(captions_module, "_KEPT_BYTES", 0)
+    monkeypatch.setattr(kept, "_KEPT_BYTES", 0)
     beyond = EncodedCaptions(base, people, people.ids[:2], None)
     assert torch.equal(beyond.gather([0, 1])[0].prompt_embeds, first[0].prompt_embeds)
     beyond.gather([0, 1])

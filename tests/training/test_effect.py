@@ -20,7 +20,7 @@ from difflora.lora import BaseModelId, LoraLayout
 from difflora.models import DitModelSettings, LaeModelSettings, sample_latents
 from difflora.models.noise import make_scheduler
 from difflora.training import DitSettings, EffectSettings, LaeSettings, train_dit, train_lae
-from difflora.training import pictures as pictures_module
+from difflora.training import kept as kept_module
 from difflora.training.batches import Batches
 from difflora.training.conditions import show
 from difflora.training.effect import EffectTask
@@ -369,7 +369,7 @@ def test_pictures_are_kept_or_made_again(
     kept = EncodedPeople(base, people, people.ids, 1)
     assert kept[3] is kept[3]
     assert len(kept[3]) == 1
-    monkeypatch.setattr(pictures_module, "_KEPT_BYTES", 0)
+    monkeypatch.setattr(kept_module, "_KEPT_BYTES", 0)
     made = EncodedPeople(base, people, people.ids, 1)
     assert made[3] is not made[3]
     assert torch.equal(made[3].latents, kept[3].latents)
