@@ -12,7 +12,7 @@ from difflora.world.captions import caption
 from difflora.world.pool import draw_pool
 from difflora.world.render import render
 from difflora.world.rendered import Rendered, digest_of, number_of
-from difflora.world.scenes import sample_scenes
+from difflora.world.scenes import Scenes, sample_scenes, spread_scenes
 from difflora.world.traits import People, sample_people
 
 
@@ -23,7 +23,7 @@ class RenderedPeople(Rendered[People]):
         seed: which people; trainings of the world's models used 1 and 2, whose people are drawn otherwise.
         subject: a word before the class word in captions, such as a DreamBooth token ("sks"); none by default.
         same_scenes: how many of each person's pictures, the first ones, show everyone in the same scenes, in words of
-            their own.
+            their own; between them these show every expression, accessory, garment and background as often.
     """
 
     PREFIX, NOBODY, SHARED = "rendered", "nobody", "scenes"
@@ -59,11 +59,19 @@ class RenderedPeople(Rendered[People]):
         return one.gender[0]
 
     def _drawn(self, one: People, count: int, generator: torch.Generator) -> tuple[Tensor, list[str]]:
-        people, scenes = one[[0] * count], sample_scenes(count, generator)
-        pool = draw_pool(people, scenes, torch.zeros(count, dtype=torch.int64))
+        return self._shown(one, sample_scenes(count, generator), generator)
+
+    def _shared(self, one: People, count: int, generator: torch.Generator) -> tuple[Tensor, list[str]]:
+        return self._shown(one, spread_scenes(count, generator), generator)
+
+    def _shown(self, one: People, scenes: Scenes, generator: torch.Generator) -> tuple[Tensor, list[str]]:
+        people = one[[0] * len(scenes)]
+        pool = draw_pool(people, scenes, torch.zeros(len(scenes), dtype=torch.int64))
         return pool.images, caption(people, scenes, generator, trait_dropout=1.0, subject=self.subject)
 
 
 def _renderer() -> str:
     generator = torch.Generator().manual_seed(0)
-    return digest_of(render(sample_people(8, generator), sample_scenes(8, generator)).images)
+    people = sample_people(16, generator)
+    scenes = Scenes.concatenate([sample_scenes(8, generator), spread_scenes(8, generator)])
+    return digest_of(render(people, scenes).images)

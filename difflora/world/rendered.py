@@ -83,8 +83,11 @@ class Rendered(ABC, Generic[_One]):
         """
         one, own = self._one(identity), max(0, count - self.same_scenes)
         parts = [
-            self._drawn(one, part, torch.Generator().manual_seed(number_of(name)))
-            for part, name in ((self.same_scenes, f"{self.SHARED} {self.seed}"), (own, f"{identity} {seed}"))
+            draw(one, part, torch.Generator().manual_seed(number_of(name)))
+            for draw, part, name in (
+                (self._shared, self.same_scenes, f"{self.SHARED} {self.seed}"),
+                (self._drawn, own, f"{identity} {seed}"),
+            )
             if part
         ]
         images = torch.cat([drawn for drawn, _ in parts])[:count]
@@ -102,6 +105,10 @@ class Rendered(ABC, Generic[_One]):
     @abstractmethod
     def _drawn(self, one: _One, count: int, generator: torch.Generator) -> tuple[Tensor, list[str]]:
         """Pictures (count, 3, 64, 64) uint8 in scenes that the generator draws, and their captions."""
+
+    def _shared(self, one: _One, count: int, generator: torch.Generator) -> tuple[Tensor, list[str]]:
+        """The same in scenes that all share."""
+        return self._drawn(one, count, generator)
 
 
 def number_of(text: str) -> int:

@@ -17,6 +17,8 @@ BACKGROUNDS = ("beach", "forest", "night sky", "city", "mountains", "room", "gre
 LIGHTS = ("even", "left", "right", "warm", "dim")
 POSES = ("front", "left", "right")
 FRAMINGS = ("portrait", "close-up", "distant")
+SHOWN = ("expression", "accessory", "clothing_colour", "clothes", "background")
+"""What is seen in a scene, rather than how it is seen (pose, light and framing)."""
 
 
 class Scenes(Table):
@@ -62,3 +64,18 @@ def sample_scenes(n: int, generator: torch.Generator) -> Scenes:
         weights = torch.tensor(odds.get(name, (1.0,) * len(words)), dtype=torch.float32)
         columns.append(torch.multinomial(weights, n, replacement=True, generator=generator))
     return Scenes(continuous, torch.stack(columns, dim=1))
+
+
+def spread_scenes(n: int, generator: torch.Generator) -> Scenes:
+    """Draws ``n`` scenes that between them show every expression, accessory, garment, colour and background as often.
+
+    A model that learns from few pictures forgets what none of them shows: one word of a kind in ``SHOWN`` occurs at most
+    once more than another. Pose, light and framing are drawn as ``sample_scenes`` draws them.
+    """
+    scenes = sample_scenes(n, generator)
+    columns = {}
+    for name, words in Scenes.CATEGORICAL.items():
+        if name in SHOWN:
+            turns = [torch.randperm(len(words), generator=generator) for _ in range(-(-n // len(words)))]
+            columns[name] = torch.cat(turns)[:n][torch.randperm(n, generator=generator)]
+    return scenes.replace(**columns)
