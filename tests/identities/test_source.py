@@ -67,6 +67,14 @@ def test_the_first_scenes_are_everyones_where_asked() -> None:
         RenderedPeople(same_scenes=-1)
 
 
+def test_everyones_scenes_show_every_accessory_as_often() -> None:
+    for seed in range(3):
+        made = RenderedPeople(seed, same_scenes=12).candidates(f"rendered-{seed}-000000", 12, 5)
+        for word in ("glasses", "sunglasses", "hat", "beanie", "headphones"):
+            worn = [caption for caption in made.captions if re.search(rf"(?:with|wearing) (?:an? )?{word}\b", caption)]
+            assert len(worn) == 2, (seed, word, made.captions)
+
+
 def test_captions_leave_the_identity_open() -> None:
     made = RenderedPeople(subject="sks").candidates("rendered-0-000007", 40, 5)
     assert all(f"sks {made.class_word}" in caption for caption in made.captions)

@@ -2,10 +2,11 @@ from __future__ import annotations
 
 import math
 
+import pytest
 import torch
 
 from difflora.world.drawing.pose import pose_of
-from difflora.world.scenes import Scenes, sample_scenes
+from difflora.world.scenes import SHOWN, Scenes, sample_scenes, spread_scenes
 
 
 def sample(n: int, seed: int) -> Scenes:
@@ -46,3 +47,20 @@ def test_framing_orders_the_sizes_of_heads() -> None:
     portrait, close, distant = (scale[framing == i] for i in range(3))
     assert distant.max() < portrait.min()
     assert portrait.max() < close.min()
+
+
+@pytest.mark.parametrize("count", [1, 5, 12, 48])
+def test_spread_scenes_show_every_word_as_often(count: int) -> None:
+    scenes = spread_scenes(count, torch.Generator().manual_seed(count))
+    assert len(scenes) == count
+    for name in SHOWN:
+        times = scenes.index(name).bincount(minlength=len(Scenes.CATEGORICAL[name]))
+        assert times.max() - times.min() <= 1, name
+
+
+def test_spread_scenes_are_of_their_seed_and_pair_words_by_chance() -> None:
+    one, again, other = (spread_scenes(48, torch.Generator().manual_seed(seed)) for seed in (0, 0, 1))
+    assert torch.equal(one.continuous, again.continuous)
+    assert torch.equal(one.categorical, again.categorical)
+    assert not torch.equal(one.categorical, other.categorical)
+    assert len(set(zip(one.names("accessory"), one.names("expression"), strict=True))) > 20
