@@ -69,8 +69,8 @@ def sample_scenes(n: int, generator: torch.Generator) -> Scenes:
 def spread_scenes(n: int, generator: torch.Generator) -> Scenes:
     """Draws ``n`` scenes that between them show every expression, accessory, garment, colour and background as often.
 
-    A model that learns from few pictures forgets what none of them shows: one word of a kind in ``SHOWN`` occurs at most
-    once more than another. Pose, light and framing are drawn as ``sample_scenes`` draws them.
+    A model that learns from few pictures forgets what none of them shows. One word of a kind in ``SHOWN`` occurs at
+    most once more than another; pose, light and framing are drawn as ``sample_scenes`` draws them.
     """
     scenes = sample_scenes(n, generator)
     columns = {}
