@@ -74,8 +74,8 @@ def spread_scenes(n: int, generator: torch.Generator) -> Scenes:
     """
     scenes = sample_scenes(n, generator)
     columns = {}
-    for name, words in Scenes.CATEGORICAL.items():
-        if name in SHOWN:
-            turns = [torch.randperm(len(words), generator=generator) for _ in range(-(-n // len(words)))]
-            columns[name] = torch.cat(turns)[:n][torch.randperm(n, generator=generator)]
+    for name in SHOWN:
+        words = len(Scenes.CATEGORICAL[name])
+        turns = [torch.randperm(words, generator=generator) for _ in range(-(-n // words))]
+        columns[name] = torch.cat(turns)[:n][torch.randperm(n, generator=generator)]
     return scenes.replace(**columns)
