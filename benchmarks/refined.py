@@ -2,8 +2,8 @@
 
 The latents that a hypernetwork makes of training people are moved by the likeness of drawn faces alone, a person's at
 a time and each with a gradient of the same length, for some steps. Held-out people's say how far that goes, beside
-the start, the person's own LoRA and its reconstruction; then the linear skip is brought nearer to what training
-people's have become, and draws fresh people of another seed of the renderer, beside the hypernetworks that are given.
+the start, the person's own LoRA and its reconstruction; then the moves of training people's are added to the linear
+skip, which draws fresh people of another seed of the renderer, beside the hypernetworks that are given.
 Whatever is drawn is scored by both recognisers, of which the independent one is not trained against. A chain
 must have been run up to `dit`.
 
@@ -37,7 +37,7 @@ from difflora.stages.workspace import Workspace
 from difflora.training import ConditionFeatures
 from difflora.training.captions import EncodedCaptions
 from difflora.training.dit import sample_people
-from difflora.training.on_latents import nearer_transformer
+from difflora.training.on_latents import moved_transformer
 from difflora.training.refine import refine_latents
 from difflora.training.refine_settings import RefineSettings
 from difflora.world.agreement import ClassifierAgreement
@@ -73,7 +73,8 @@ class Bench:
         """Latents (N, Z) before and after; who is done is kept in the folder."""
         features = self.features.of(names)
         before = sample_people(self.pipeline.transformer, features, self.workspace.params.dit)
-        captions = EncodedCaptions(self.base, self.people, names, self.workspace.params.dit.most_pictures)
+        most, prompts = self.workspace.params.dit.most_pictures, settings.prompts
+        captions = EncodedCaptions(self.base, self.people, names, most, prompts=prompts)
         moved = refine_latents(
             before,
             self.pipeline.lae,
@@ -126,7 +127,7 @@ def _held_out(bench: Bench, settings: RefineSettings, folder: Path) -> Iterator[
 def _fresh(
     bench: Bench, people: int, fresh: int, seed: int, settings: RefineSettings, folder: Path, models: Sequence[str]
 ) -> Iterator[tuple[str, dict[str, float]]]:
-    """Fresh people from one picture: hypernetworks, and the skip brought nearer to moved latents."""
+    """Fresh people from one picture: hypernetworks, and the skip with the moves of training people added."""
     source = RenderedPeople(seed=seed)
     shown, real, words = [], [], []
     for identity in source.ids(fresh):
@@ -147,10 +148,10 @@ def _fresh(
         yield model, made(open_pipeline(bench.workspace, bench.faces, Path(model)))
     names = [name for name in bench.features.names if bench.people.line(name)["split"] == "train"][:people]
     features = bench.features.of(names)
-    _, after = bench.refine(names, settings, folder / "train")
+    before, after = bench.refine(names, settings, folder / "train")
     pipeline = copy.copy(bench.pipeline)
-    nearer = nearer_transformer(bench.pipeline.transformer, after, features, bench.workspace.params.dit)
-    pipeline.register_modules(transformer=nearer.train(False))
+    moved = moved_transformer(bench.pipeline.transformer, after - before, features, settings.ridge)
+    pipeline.register_modules(transformer=moved.train(False))
     yield f"skip after a round of {len(names)} people", made(pipeline)
 
 
@@ -171,7 +172,17 @@ def main(
 ) -> None:
     """Measures, and prints tables."""
     bench = Bench(Workspace(params.resolve().parent, load_params(params)))
-    settings = RefineSettings(rounds=1, moves=moves, lr=lr, pictures=pictures, steps=steps, through=through)
+    chosen = bench.workspace.params.dit.refine
+    settings = RefineSettings(
+        rounds=1,
+        moves=moves,
+        lr=lr,
+        pictures=pictures,
+        steps=steps,
+        through=through,
+        prompts=chosen.prompts,
+        ridge=chosen.ridge,
+    )
     figures = {}
     if held_out:
         figures["held out"] = dict(_held_out(bench, settings, folder))

@@ -1,4 +1,4 @@
-"""Captions of training people's pictures as the base model takes them: what pictures are drawn by."""
+"""What pictures of training people are drawn by, as the base model takes it: their own captions, or given prompts."""
 
 from __future__ import annotations
 
@@ -7,10 +7,13 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
+from difflora.corpus.base import FrozenBase
 from difflora.corpus.draws import Prompts, one_size
 from difflora.corpus.framing import framed_size, whole_time_ids
 from difflora.corpus.latents import embed_captions
-from difflora.corpus.people import Person
+from difflora.corpus.people import PeopleFolder, Person
+from difflora.corpus.settings import DreamBoothSettings
+from difflora.prompts import for_person
 from difflora.training.kept import KeptPeople
 
 
@@ -35,7 +38,29 @@ class Captions:
 
 
 class EncodedCaptions(KeptPeople[Captions]):
-    """Embeddings of people's captions; nobody's picture is encoded. See ``KeptPeople`` for its arguments."""
+    """Embeddings of what people are drawn by; nobody's picture is encoded.
+
+    Args:
+        base: see ``KeptPeople``, as for people, names, most and settings.
+        prompts: what everyone is drawn by, with ``{person}``; None for the captions of people's own pictures.
+
+    Raises:
+        BadParameter: if there is no such person.
+    """
+
+    def __init__(
+        self,
+        base: FrozenBase,
+        people: PeopleFolder,
+        names: Sequence[str],
+        most: int | None,
+        settings: DreamBoothSettings | None = None,
+        *,
+        prompts: Sequence[str] | None = None,
+    ) -> None:
+        super().__init__(base, people, names, most, settings)
+        self._prompts = prompts
+        self._embedded: dict[str, tuple[Tensor, Tensor | None]] = {}  # of a class word, with given prompts
 
     def gather(self, places: Sequence[int]) -> tuple[Prompts, tuple[int, int, int]]:
         """Some people's captions, and the shape of the latents of a picture (C, h, w).
@@ -53,7 +78,13 @@ class EncodedCaptions(KeptPeople[Captions]):
     def _make(self, person: Person) -> Captions:
         height, width = person.images.shape[2:]
         size = framed_size((height, width), self._settings)
-        return Captions(*embed_captions(self._base, person.captions[: self._most]), size)
+        if self._prompts is None:
+            return Captions(*embed_captions(self._base, person.captions[: self._most]), size)
+        word = person.class_word
+        if word not in self._embedded:
+            told = [for_person(prompt, word) for prompt in self._prompts]
+            self._embedded[word] = embed_captions(self._base, told)
+        return Captions(*self._embedded[word], size)
 
     def _tensors(self, made: Captions) -> Sequence[Tensor | None]:
-        return made.prompt_embeds, made.pooled_embeds
+        return (made.prompt_embeds, made.pooled_embeds) if self._prompts is None else ()

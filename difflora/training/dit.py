@@ -27,7 +27,7 @@ from difflora.training.explained import decoded, explained_variance
 from difflora.training.features import ConditionFeatures
 from difflora.training.likeness import LikenessLoss
 from difflora.training.loop import OnLog, TrainReport, train
-from difflora.training.on_latents import DitTask, begin_transformer, nearer_transformer
+from difflora.training.on_latents import DitTask, begin_transformer, moved_transformer
 from difflora.training.pictures import EncodedPeople
 from difflora.training.refine import refine_latents
 from difflora.training.reproducible import weights_digest
@@ -155,7 +155,7 @@ def train_dit(
                 progress=progress,
             )
         if faces is not None and settings.refine.rounds:
-            captions = EncodedCaptions(*seen_by)
+            captions = EncodedCaptions(*seen_by, prompts=settings.refine.prompts)
             transformer, refined = course.refine(
                 transformer, lae, shown, base, faces, captions, facts, on_log=on_refine_log
             )
@@ -221,8 +221,9 @@ class _Course:
         done: list[dict[str, float]] = []
         for place in range(chosen.rounds):
             facts = {**decided, "start": weights_digest(transformer)}
+            made = sample_people(transformer, features, self.settings)
             moved = refine_latents(
-                sample_people(transformer, features, self.settings),
+                made,
                 lae,
                 features,
                 base,
@@ -235,7 +236,7 @@ class _Course:
                 accelerator=self.accelerator,
                 progress=self.progress,
             )
-            transformer = nearer_transformer(transformer, moved.latents, features, self.settings)
+            transformer = moved_transformer(transformer, moved.latents - made, features, chosen.ridge)
             facts["refine"] = chosen.model_dump(mode="json")
             self.learn(f"refined-{place}", transformer, moved.latents, features, facts)
             history = [{**move, "step": len(done) + move["step"]} for move in moved.history]

@@ -17,7 +17,7 @@ from difflora.training.conditions import show
 from difflora.training.dit_settings import DitSettings
 from difflora.training.features import ConditionFeatures
 from difflora.training.reproducible import seeded
-from difflora.training.ridge import fit_ridge
+from difflora.training.ridge import Ridge, fit_ridge
 
 
 class DitTask(nn.Module):
@@ -76,37 +76,38 @@ def begin_transformer(
             image_encoder=features.image_encoder,
         ).to(latents.device)
     transformer.fit_features(features.face, features.image)
-    _fit_skip(transformer, latents, features, settings)
+    if transformer.skip is not None:
+        with torch.no_grad():
+            fitted = _fitted(transformer, latents, features, settings.ridge)
+            transformer.skip.weight.copy_(fitted.weight)
+            transformer.skip.bias.copy_(fitted.bias)
     return transformer
 
 
-def nearer_transformer(
-    transformer: LoraTransformer, latents: Tensor, features: ConditionFeatures, settings: DitSettings
+@torch.no_grad()
+def moved_transformer(
+    transformer: LoraTransformer, moves: Tensor, features: ConditionFeatures, ridge: float
 ) -> LoraTransformer:
-    """A copy of a trained transformer whose linear skip, where it has one, is fitted to what latents have become.
+    """A copy of a trained transformer to whose linear skip, where it has one, people's moves are added.
 
-    The penalty is on what changes, so that what was learnt before is not made smaller round after round.
+    Every picture's latent is to move as its person's does. Fitted to the moves alone, the skip does not give up what
+    it makes of single pictures because they do not agree on it, which would make it smaller round after round.
 
     Args:
         transformer: it is not changed.
-        latents: (N, Z) of N people.
+        moves: (N, Z), what is to be added to the latents of N people.
         features: of the same people.
-        settings: section ``dit``.
+        ridge: penalty of what is added.
     """
-    nearer = copy.deepcopy(transformer)
-    _fit_skip(nearer, latents, features, settings)
-    return nearer
+    moved = copy.deepcopy(transformer)
+    if moved.skip is not None:
+        added = _fitted(moved, moves, features, ridge)
+        moved.skip.weight.add_(added.weight)
+        moved.skip.bias.add_(added.bias)
+    return moved
 
 
-@torch.no_grad()
-def _fit_skip(
-    transformer: LoraTransformer, latents: Tensor, features: ConditionFeatures, settings: DitSettings
-) -> None:
-    """Fits the linear skip in place, from what it is: zero in a new transformer."""
-    skip = transformer.skip
-    if skip is None:
-        return
+def _fitted(transformer: LoraTransformer, latents: Tensor, features: ConditionFeatures, ridge: float | None) -> Ridge:
+    """A linear map of what the skip sees of each picture to its person's latent."""
     inputs = transformer.skip_inputs(*transformer.standardised(features.face, features.image))  # (M, F)
-    fitted = fit_ridge(inputs, latents, features.owners, settings.ridge, (skip.weight, skip.bias))
-    skip.weight.copy_(fitted.weight)
-    skip.bias.copy_(fitted.bias)
+    return fit_ridge(inputs, latents, features.owners, ridge)

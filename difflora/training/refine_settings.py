@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import math
+from typing import Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
+from difflora.prompts import PERSON, without_person
 from difflora.training.drawn_settings import DrawnSettings
 
 _LAST_RATE = 0.1
@@ -22,6 +24,18 @@ class RefineSettings(DrawnSettings):
         description="length of a step, as the root mean square over a latent's numbers, which have a deviation of 1; "
         "it falls to a tenth by a cosine over all rounds",
     )
+    prompts: tuple[str, ...] | None = Field(
+        None,
+        min_length=1,
+        description="what is drawn; {person} becomes 'a man' or 'a woman'. What hides a face had better not be asked "
+        "for: a face is more alike without it, and LoRAs learn to leave it out. null: captions of people's pictures",
+    )
+    ridge: float = Field(
+        5.0,
+        gt=0,
+        description="penalty of what a round adds to the linear skip, in parts of the features' mean square: a move is "
+        "mostly noise of a person's own, which no other person's foretells",
+    )
     people_at_once: int = Field(8, ge=1)
     gradient_checkpointing: bool = Field(False, description="of the base: less memory, a third more time")
     seed: int = Field(0, ge=0, lt=2**31)
@@ -31,3 +45,9 @@ class RefineSettings(DrawnSettings):
         steps = range(place * self.moves, (place + 1) * self.moves)
         turns = [math.pi * step / (self.rounds * self.moves) for step in steps]
         return [self.lr * (_LAST_RATE + (1 - _LAST_RATE) * (1 + math.cos(turn)) / 2) for turn in turns]
+
+    @model_validator(mode="after")
+    def _prompts_have_a_person(self) -> Self:
+        if self.prompts is not None and (prompt := without_person(self.prompts)) is not None:
+            raise ValueError(f"prompts: {prompt!r} does not say where the person is; write {PERSON}")
+        return self

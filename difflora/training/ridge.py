@@ -31,9 +31,7 @@ class Ridge:
     strength: float
 
 
-def fit_ridge(
-    x: Tensor, y: Tensor, owners: Tensor, strength: float | None = None, start: tuple[Tensor, Tensor] | None = None
-) -> Ridge:
+def fit_ridge(x: Tensor, y: Tensor, owners: Tensor, strength: float | None = None) -> Ridge:
     """Fits one map to all pictures of all people; everyone counts the same, however many pictures they have.
 
     Args:
@@ -41,24 +39,20 @@ def fit_ridge(
         y: (N, Z) latents of people.
         owners: (M,) int64, whose picture each is.
         strength: the penalty; None for the best of 1e-4 to 100 by 5-fold cross-validation over people.
-        start: weight (Z, F) and bias (Z,) of a map, and the penalty is on what differs from it; None for zero.
 
     Returns:
         The map, computed in float64.
     """
     share = 1 / owners.bincount(minlength=len(y)).double()[owners]  # (M,)
     inputs = torch.cat([x.double(), x.new_ones(len(x), 1).double()], dim=1)  # (M, F + 1)
-    before = inputs.new_zeros(inputs.shape[1], y.shape[1])  # (F + 1, Z)
-    if start is not None:
-        before = torch.cat([start[0].T, start[1][None]]).double()
     parts = []
     for fold in range(min(_FOLDS, len(y))):
         chosen = owners % _FOLDS == fold
-        parts.append(_Moments.of(inputs[chosen], y, owners[chosen], share[chosen]).less(before))
+        parts.append(_Moments.of(inputs[chosen], y, owners[chosen], share[chosen]))
     whole = sum(parts[1:], parts[0])
     if strength is None:
         strength = min(_STRENGTHS, key=lambda one: _error_left_out(parts, whole, one)) if len(parts) > 1 else 1.0
-    solved = before + whole.solve(strength)  # (F + 1, Z)
+    solved = whole.solve(strength)  # (F + 1, Z)
     return Ridge(solved[:-1].T.float().contiguous(), solved[-1].float(), strength)
 
 
@@ -74,10 +68,6 @@ class _Moments:
         weighted = inputs * share[:, None]  # (m, F + 1)
         means = inputs.new_zeros(len(y), inputs.shape[1]).index_add_(0, owners, weighted)  # (N, F + 1)
         return cls(weighted.T @ inputs, means.T @ y.double())
-
-    def less(self, solved: Tensor) -> _Moments:
-        """The same of what a map (F + 1, Z) leaves of the latents."""
-        return _Moments(self.products, self.mixed - self.products @ solved)
 
     def __add__(self, other: _Moments) -> _Moments:
         return _Moments(self.products + other.products, self.mixed + other.mixed)

@@ -62,6 +62,25 @@ def test_captions_are_embedded_once(base: FrozenBase, people: PeopleFolder, monk
     assert len(calls) == 6, "what is not kept is made again"
 
 
+def test_given_prompts_are_embedded_once_a_class_word(
+    base: FrozenBase, people: PeopleFolder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = []
+    embed = captions_module.embed_captions
+    monkeypatch.setattr(
+        captions_module, "embed_captions", lambda base, texts: asked.append(list(texts)) or embed(base, texts)
+    )
+    prompts = ["{person} on a beach", "a photo of {person}", "{person}, smiling"]
+    made, shape = EncodedCaptions(base, people, people.ids, 1, prompts=prompts).gather(range(len(people.ids)))
+    assert shape == EncodedCaptions(base, people, people.ids[:1], 1).gather([0])[1]
+    assert made.counts.tolist() == [3] * len(people.ids), "most is of pictures"
+    words = {str(people.line(name)["class_word"]) for name in people.ids}
+    assert sorted(told[0] for told in asked[: len(words)]) == sorted(f"a {word} on a beach" for word in words)
+    last = str(people.line(people.ids[-1])["class_word"])
+    expected, _ = embed(base, [f"a {last} on a beach", f"a photo of a {last}", f"a {last}, smiling"])
+    torch.testing.assert_close(made.prompt_embeds[-3:], expected, rtol=0, atol=0)
+
+
 def test_sizes_that_differ_are_refused(base: FrozenBase, people: PeopleFolder, monkeypatch: pytest.MonkeyPatch) -> None:
     find, first = PeopleFolder.person, people.ids[0]
 

@@ -250,3 +250,39 @@ def test_rounds_are_learnt_by_a_transformer_of_the_same_kind(
             people=people,
             progress=False,
         )
+
+
+def test_given_prompts_are_what_is_drawn(
+    village: Any,
+    lae: LoraAutoencoder,
+    base: FrozenBase,
+    people: PeopleFolder,
+    loop: Callable[..., Any],
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+) -> None:
+    drawn, told = Asked.drawn, []
+
+    def spy(cls: Any, prompts: Any, *others: Any) -> Any:
+        told.append(prompts.counts.tolist())
+        return drawn(prompts, *others)
+
+    monkeypatch.setattr(refine_module.Asked, "drawn", classmethod(spy))
+    wanted = ("a photo of {person}", "{person} on a beach, smiling")
+    settings = DitSettings(
+        model=DitModelSettings(num_tokens=2, width=16, heads=2, layers=1, mlp_ratio=2.0, linear_skip=True),
+        loop=loop(steps=1),
+        refine=SETTINGS.model_copy(update={"prompts": wanted, "moves": 1}),
+    )
+    train_dit(
+        village.corpus,
+        lae,
+        village.features,
+        settings,
+        checkpoint=tmp_path,
+        base=base,
+        people=people,
+        faces=Shades(village.features.face.shape[1]),
+        progress=False,
+    )
+    assert {count for counts in told for count in counts} == {len(wanted)}

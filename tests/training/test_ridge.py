@@ -58,22 +58,3 @@ def test_the_default_keeps_a_map_its_size_where_most_is_foretold_by_nothing() ->
     assert chosen.strength >= 10, "the least error wants small numbers of all"
     assert chosen.weight[:2].norm() < 0.3 * truth.norm()
     torch.testing.assert_close(kept.weight[:2], truth, atol=0.3, rtol=0)
-
-
-def test_from_a_start_the_penalty_is_on_what_changes() -> None:
-    x, y, owners, _ = _draw(12, 1.0)
-    before = fit_ridge(x, 0.5 * y, owners, strength=0.3)
-    left = y[owners] - x @ before.weight.T - before.bias  # of each picture, as if each were a person
-    change = fit_ridge(x, left, torch.arange(len(x)), strength=0.3)
-    found = fit_ridge(x, y, owners, strength=0.3, start=(before.weight, before.bias))
-    torch.testing.assert_close(found.weight, before.weight + change.weight, rtol=1e-4, atol=1e-5)
-    torch.testing.assert_close(found.bias, before.bias + change.bias, rtol=1e-4, atol=1e-5)
-
-
-def test_a_start_that_says_all_stays_however_strong_the_penalty() -> None:
-    x, y, owners, truth = _draw(40, 0.0)
-    before = truth, torch.full((2,), 5.0)
-    for strength in (0.1, 100.0):
-        found = fit_ridge(x, y, owners, strength, before)
-        torch.testing.assert_close(found.weight, truth, atol=0.02, rtol=0)
-    assert fit_ridge(x, y, owners, 100.0).weight.norm() < 0.1 * truth.norm()

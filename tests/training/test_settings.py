@@ -33,6 +33,8 @@ def test_rate_rises_and_falls() -> None:
         (LoopSettings, {"learning_rate": 1.0}, "learning_rate"),
         (DitSettings, {"condition_dropout": 1.0}, "condition_dropout"),
         (DitSettings, {"noise": {"num_train_timesteps": 3}, "effect": {"enabled": True}}, "rollout_steps is 4 of 3"),
+        (DitSettings, {"refine": {"prompts": ["{person}", "a man"]}}, "'a man' does not say where the person is"),
+        (DitSettings, {"refine": {"prompts": []}}, "refine.prompts"),
         (LaeSettings, {"model": {"heads": 0}}, "model.heads"),
     ],
 )
