@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from difflora.errors import BadParameter
@@ -23,12 +23,19 @@ class Ablation:
         says: in words.
         changes: dotted key of ``params.yaml`` -> value.
         against: the row that it differs from by one thing.
+        loops: dotted key of a loop -> what it is where the chain's own has fewer steps.
     """
 
     name: str
     says: str
     changes: Mapping[str, Any]
     against: str = FULL
+    loops: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+
+    @property
+    def told(self) -> dict[str, Any]:
+        """All that changes, as plain values."""
+        return dict(self.changes) | {f"{key}, if shorter": dict(loop) for key, loop in self.loops.items()}
 
 
 _COMPARED = {"evaluate.compared": 2}
@@ -37,6 +44,12 @@ _OWN_STARTS = {**_RANDOM_START, "corpus.dreambooth.shared_start": False}
 _WEIGHTS_ALONE = {"dit.effect.enabled": False, "dit.refine.rounds": 0}
 _EFFECT_ALONE = {"dit.effect.enabled": True, "dit.refine.rounds": 0}
 _PAPER = {**_WEIGHTS_ALONE, "lae.model.linear_path": False, "dit.model.linear_skip": False, "dit.mixup": 0.0}
+
+# Without linear parts to begin at both models learn from nothing, and a chain that has them may stop long before.
+_FROM_NOTHING: Mapping[str, Mapping[str, Any]] = {
+    "lae.loop": {"steps": 1500, "lr": 1e-3},
+    "dit.loop": {"steps": 3000, "lr": 2e-4, "warmup_steps": 100, "ema_decay": 0.995},
+}
 
 CATALOGUE: tuple[Ablation, ...] = (
     Ablation(FULL, "nothing changed", {}),
@@ -48,9 +61,18 @@ CATALOGUE: tuple[Ablation, ...] = (
     Ablation("no_linear_path", "no PCA in the autoencoder", {"lae.model.linear_path": False}),
     Ablation("no_linear_skip", "no ridge regression in the transformer", {"dit.model.linear_skip": False}),
     Ablation("no_mixup", "people are not mixed in training", {"dit.mixup": 0.0}),
-    Ablation("paper_mode", "the paper's own mode: convolutions, attention, diffusion, and no more", _PAPER),
     Ablation(
-        "paper_mode_no_wp", "the paper's mode without the WP loss", {**_PAPER, "lae.wp_weight": 0.0}, "paper_mode"
+        "paper_mode",
+        "the paper's own mode: convolutions, attention, diffusion, and no more",
+        _PAPER,
+        loops=_FROM_NOTHING,
+    ),
+    Ablation(
+        "paper_mode_no_wp",
+        "the paper's mode without the WP loss",
+        {**_PAPER, "lae.wp_weight": 0.0},
+        "paper_mode",
+        _FROM_NOTHING,
     ),
     Ablation("canonical_form", "LoRAs in canonical form", {"lae.canonical_form": True}),
     Ablation("random_start", "LoRAs from a random A, which is trained too", _RANDOM_START),
@@ -153,10 +175,18 @@ def changed(params: Params, ablation: Ablation) -> Params:
     values = params.model_dump(mode="json", by_alias=True)
     for key, value in {**_ALL_ROWS, **ablation.changes}.items():
         *path, last = key.split(".")
-        section = values
-        for part in path:
-            section = section[part]
+        section = _section(values, path)
         if last not in section:
             raise BadParameter(f"{ablation.name}: params.yaml has no {key}")
         section[last] = value
+    for key, loop in ablation.loops.items():
+        section = _section(values, key.split("."))
+        if section["steps"] < loop["steps"]:
+            section.update(loop)
     return validated(Params, values, f"ablation {ablation.name}")
+
+
+def _section(values: dict[str, Any], path: list[str]) -> dict[str, Any]:
+    for part in path:
+        values = values[part]
+    return values

@@ -31,7 +31,7 @@ def ablate(
         for group, rows in GROUPS.items():
             console.print(f"[bold]{group}[/]: {', '.join(rows)}", highlight=False)
         for row in CATALOGUE:
-            changes = ", ".join(f"{key} = {value}" for key, value in row.changes.items())
+            changes = ", ".join(f"{key} = {value}" for key, value in row.told.items())
             console.print(f"{row.name:26s} {row.says}" + (f" ({changes})" if changes else ""), highlight=False)
         return
     chosen = rows_called(names or [])

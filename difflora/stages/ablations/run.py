@@ -95,7 +95,7 @@ def _side_by_side(
         own, other = found[row.name], found.get(row.against)
         table[row.name] = {
             "says": row.says,
-            "changes": dict(row.changes),
+            "changes": row.told,
             "strength": own.strength,
             "best": _intervals(own.best),
             "native": _intervals(own.native),

@@ -28,6 +28,15 @@ def test_names_are_told_apart_and_compared_with_a_row_before_them() -> None:
         assert row.against in names[:place], row.name
 
 
+def test_a_loop_is_made_longer_and_never_shorter() -> None:
+    row = Ablation("slow", "", {}, loops={"dit.loop": {"steps": 3000, "lr": 2e-4}})
+    longer = changed(PARAMS, row).dit.loop
+    assert PARAMS.dit.loop.steps < 3000
+    assert (longer.steps, longer.lr, longer.batch_size) == (3000, 2e-4, PARAMS.dit.loop.batch_size)
+    at_length = PARAMS.dit.model_copy(update={"loop": PARAMS.dit.loop.model_copy(update={"steps": 9000})})
+    assert changed(PARAMS.model_copy(update={"dit": at_length}), row).dit.loop == at_length.loop
+
+
 def test_groups_and_what_rows_are_compared_with_come_along() -> None:
     assert [row.name for row in rows_called(["table3"])] == [FULL, *GROUPS["table3"]]
     assert [row.name for row in rows_called(["dpm_10"])] == [FULL, "steps_10", "dpm_10"]
