@@ -2,7 +2,7 @@
 
 A teacher's LoRA is what some steps of DreamBooth left, and most of it nothing foretells. So the transformer's own
 latents are moved instead, along the gradient of the likeness of the faces that their LoRAs draw, and the transformer
-learns what they have become. A person's own gradient comes from a picture or two and is mostly noise; that of hundreds
+learns the moves. A person's own gradient comes from a picture or two and is mostly noise; that of hundreds
 of people, seen through their features, is not. So a few long steps of everyone a round, and many rounds, lead further
 than many steps of a person. Each person's gradient gets the same length, since its own says little (it varies by
 orders of magnitude with the noise that a picture starts from).
