@@ -8,9 +8,15 @@ PERSON = "{person}"
 """Where a prompt has the person."""
 
 
-def without_person(prompts: Iterable[str]) -> str | None:
-    """The first prompt that does not say where the person is; None where all do."""
-    return next((prompt for prompt in prompts if PERSON not in prompt), None)
+def check_prompts(prompts: Iterable[str]) -> None:
+    """Refuses, for a validator of settings, prompts that do not say where the person is.
+
+    Raises:
+        ValueError: if there is such a prompt; the first one is named.
+    """
+    for prompt in prompts:
+        if PERSON not in prompt:
+            raise ValueError(f"prompts: {prompt!r} does not say where the person is; write {PERSON}")
 
 
 def for_person(prompt: str, class_word: str) -> str:

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from difflora.prompts import for_person, without_person
+from difflora.prompts import check_prompts, for_person
 
 
 @pytest.mark.parametrize(("word", "said"), [("man", "a photo of a man"), ("actor", "a photo of an actor")])
@@ -12,6 +12,7 @@ def test_a_person_is_put_in_place_with_the_article(word: str, said: str) -> None
 
 
 def test_the_first_prompt_that_has_nobody_is_named() -> None:
-    assert without_person(["{person}", "a wall", "a door"]) == "a wall"
-    assert without_person(["{person}", "by a wall, {person}"]) is None
-    assert without_person([]) is None
+    with pytest.raises(ValueError, match=r"^prompts: 'a wall' does not say where the person is; write \{person\}$"):
+        check_prompts(["{person}", "a wall", "a door"])
+    check_prompts(["{person}", "by a wall, {person}"])
+    check_prompts([])

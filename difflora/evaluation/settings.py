@@ -14,7 +14,7 @@ from difflora.evaluation.protocols import read_protocol
 from difflora.evaluation.textual_inversion import TextualInversionSettings
 from difflora.inference.painter import PictureSettings
 from difflora.models.noise import Sampler
-from difflora.prompts import PERSON, without_person
+from difflora.prompts import check_prompts
 from difflora.training.ridge import DEFAULT_STRENGTH
 
 Method = Literal["other", "retrieval", "ridge", "mlp", "textual_inversion", "reconstruction", "generated", "teacher"]
@@ -125,8 +125,7 @@ class EvaluateSettings(BaseModel):
     def _fits(self) -> EvaluateSettings:
         if not self.lora_methods or len(set(self.methods)) < len(self.methods):
             raise ValueError(f"methods are {self.methods}: give each once, and one that gives a LoRA among them")
-        if (prompt := without_person(self.prompts)) is not None:
-            raise ValueError(f"prompts: {prompt!r} does not say where the person is; write {PERSON}")
+        check_prompts(self.prompts)
         if 1.0 not in self.strengths or min(self.strengths) <= 0:
             raise ValueError(f"strengths are {self.strengths}: give 1.0 and others above 0")
         return self

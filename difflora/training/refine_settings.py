@@ -7,7 +7,7 @@ from typing import Self
 
 from pydantic import Field, model_validator
 
-from difflora.prompts import PERSON, without_person
+from difflora.prompts import check_prompts
 from difflora.training.drawn_settings import DrawnSettings
 
 _LAST_RATE = 0.1
@@ -48,6 +48,5 @@ class RefineSettings(DrawnSettings):
 
     @model_validator(mode="after")
     def _prompts_have_a_person(self) -> Self:
-        if self.prompts is not None and (prompt := without_person(self.prompts)) is not None:
-            raise ValueError(f"prompts: {prompt!r} does not say where the person is; write {PERSON}")
+        check_prompts(self.prompts or ())
         return self
